@@ -1,0 +1,4 @@
+//! castiron's runtime: loads artifacts and executes them.
+pub mod cpu;
+pub mod program;
+pub mod weights;

@@ -1,0 +1,2 @@
+//! Kernel programs: what a compiled artifact tells the runtime to do.
+pub mod row;

@@ -1,0 +1,1 @@
+//! Storage encodings of packed weights.
