@@ -1,4 +1,3 @@
 //! castiron's runtime: loads artifacts and executes them.
-pub mod cpu;
 pub mod program;
 pub mod weights;

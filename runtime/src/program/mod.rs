@@ -1,2 +1,235 @@
 //! Kernel programs: what a compiled artifact tells the runtime to do.
+//!
+//! A [`Program`] is plain data: entries made of steps, kernels described by views and row programs,
+//! and tables of weights and state. Sizes are symbolic; they are resolved when an entry is bound to
+//! the extents of its inputs. The same description is executed on the CPU and rendered as WGSL.
+
 pub mod row;
+pub mod view;
+
+use castiron_ir::{DType, Dim, Type};
+use serde::{Deserialize, Serialize};
+
+use crate::weights::PackedMatrix;
+use row::RowProgram;
+use view::View;
+
+/// Everything that an artifact computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Weights, by the number that views use.
+    pub weights: Vec<Weight>,
+    /// State, by the number that views use.
+    pub states: Vec<StateSlot>,
+    /// Entry points.
+    pub entries: Vec<EntryProgram>,
+}
+
+/// A constant tensor of the artifact, or one for each iteration of a repeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weight {
+    /// What it is made from, for people: names and operations.
+    pub label: String,
+    /// Number of instances; instance `j` is the artifact's tensor `weights.{number}.{j}`.
+    pub instances: u32,
+    /// How the bytes are laid out.
+    pub form: WeightForm,
+}
+
+/// Layout of a weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WeightForm {
+    /// Row-major elements.
+    Dense {
+        /// Element type.
+        dtype: DType,
+        /// Extents.
+        shape: Vec<usize>,
+    },
+    /// Panels for matrix products; also readable row by row.
+    Packed(PackedMatrix),
+}
+
+/// A tensor that outlives a call, or one for each iteration of a repeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateSlot {
+    /// Name or name template.
+    pub name: String,
+    /// Number of instances.
+    pub instances: u32,
+    /// Type of an instance.
+    pub ty: Type,
+}
+
+/// A function of the artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryProgram {
+    /// Name.
+    pub name: String,
+    /// Named inputs.
+    pub inputs: Vec<(String, Type)>,
+    /// Named outputs.
+    pub outputs: Vec<(String, Type)>,
+    /// Arena buffers with their lifetimes.
+    pub buffers: Vec<Buffer>,
+    /// Kernels, by the number that steps use.
+    pub kernels: Vec<Kernel>,
+    /// What is executed, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A buffer of an entry's arena. Two buffers may share memory if their lifetimes do not meet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Size.
+    pub bytes: Dim,
+    /// First kernel, in execution order of one iteration, that touches it.
+    pub first: u32,
+    /// Last kernel that touches it.
+    pub last: u32,
+}
+
+/// One thing to execute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// Kernel number `.0`.
+    Kernel(u32),
+    /// Steps repeated; weights and state inside are those of the iteration.
+    Repeat {
+        /// Number of iterations.
+        count: u32,
+        /// What is repeated.
+        body: Vec<Step>,
+    },
+}
+
+/// A kernel: an archetype with its operands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// The fused ops, for people: `norm`, `dot+add`.
+    pub label: String,
+    /// The archetype.
+    pub body: KernelBody,
+}
+
+/// Kernel archetypes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum KernelBody {
+    /// A row program over an iteration space.
+    Rows(Rows),
+    /// A product of rows with a packed weight.
+    Matmul(Matmul),
+    /// A product of two activations.
+    Product(Product),
+    /// Attention with an online softmax.
+    Attention(Box<AttentionKernel>),
+}
+
+/// A row program at each index of the outer axes; the last axis is the row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rows {
+    /// Iteration space, the row last.
+    pub space: Vec<Dim>,
+    /// Operands of the program.
+    pub operands: RowOperands,
+}
+
+/// A row program with its memory operands over an iteration space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowOperands {
+    /// What is computed. Its first inputs are the accumulators of the kernel, if it has any.
+    pub program: RowProgram,
+    /// Views of the remaining inputs.
+    pub inputs: Vec<View>,
+    /// Views of the outputs.
+    pub outputs: Vec<View>,
+}
+
+/// `epilogue(x · Wᵀ)`, with one accumulator for each group of the weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Matmul {
+    /// Iteration space of the result: rows, then columns.
+    pub space: Vec<Dim>,
+    /// Left operand over rows, then the contracted axis.
+    pub x: View,
+    /// The weight.
+    pub weight: u32,
+    /// Applied to the accumulators.
+    pub epilogue: RowOperands,
+}
+
+/// `epilogue(Σ_k lhs[.., m, k] · rhs[.., k, n])` of two activations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// Iteration space of the result: batch axes, rows, columns.
+    pub space: Vec<Dim>,
+    /// Extent that is summed over.
+    pub k: Dim,
+    /// Left operand over batch axes, rows, k.
+    pub lhs: View,
+    /// Right operand over batch axes, columns, k.
+    pub rhs: View,
+    /// Applied to the accumulator.
+    pub epilogue: RowOperands,
+}
+
+/// The fused op [`castiron_ir::op::Attention`] on views.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttentionKernel {
+    /// `[b, g, r, s, t, d, e]`: batch, key heads, query heads of one, queries, keys, key width, value width.
+    pub extents: [Dim; 7],
+    /// Over `[b, g, r, s, d]`.
+    pub q: View,
+    /// Over `[b, g, t, d]`.
+    pub k: View,
+    /// Over `[b, g, t, e]`.
+    pub v: View,
+    /// Over `[b]`, i32.
+    pub past: Option<View>,
+    /// Over `[b, t]`, bool.
+    pub mask: Option<View>,
+    /// Over `[b, g, r, s, t]`.
+    pub bias: Option<View>,
+    /// Over `[b, g, r, s, e]`.
+    pub out: View,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Soft cap of the scores.
+    pub soft_cap: Option<f32>,
+    /// Whether later keys are hidden.
+    pub causal: bool,
+    /// How many keys back are visible.
+    pub window: Option<usize>,
+}
+
+impl KernelBody {
+    /// Name of the archetype.
+    pub fn archetype(&self) -> &'static str {
+        match self {
+            KernelBody::Rows(rows) if rows.operands.program.is_map() => "map",
+            KernelBody::Rows(_) => "row",
+            KernelBody::Matmul(_) => "matmul",
+            KernelBody::Product(_) => "product",
+            KernelBody::Attention(_) => "attention",
+        }
+    }
+
+    /// Views that are read, then views that are written.
+    pub fn views(&self) -> (Vec<&View>, Vec<&View>) {
+        match self {
+            KernelBody::Rows(r) => (r.operands.inputs.iter().collect(), r.operands.outputs.iter().collect()),
+            KernelBody::Matmul(m) => {
+                let reads = std::iter::once(&m.x).chain(&m.epilogue.inputs);
+                (reads.collect(), m.epilogue.outputs.iter().collect())
+            }
+            KernelBody::Product(p) => {
+                let reads = [&p.lhs, &p.rhs].into_iter().chain(&p.epilogue.inputs);
+                (reads.collect(), p.epilogue.outputs.iter().collect())
+            }
+            KernelBody::Attention(a) => {
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias);
+                (reads.collect(), vec![&a.out])
+            }
+        }
+    }
+}

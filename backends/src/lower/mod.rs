@@ -1,0 +1,3 @@
+//! Lowering of graphs to kernel programs.
+
+pub mod view;

@@ -1,0 +1,57 @@
+//! Every reference folder is complete: a checkpoint, and named inputs and finite outputs.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(root).expect("fixtures are committed").map(|e| e.expect("readable entry").path()).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn every_folder_holds_a_checkpoint_and_its_reference() {
+    let folders = folders();
+    assert!(folders.len() >= 50, "only {} fixtures", folders.len());
+    for folder in folders {
+        let holds = |name: &str| folder.join(name).is_file();
+        let weights = ["model.safetensors", "model.safetensors.index.json", "model.gguf"];
+        assert!(weights.iter().any(|n| holds(n)), "{} holds no checkpoint", folder.display());
+        let bytes = std::fs::read(folder.join("reference.safetensors"))
+            .unwrap_or_else(|e| panic!("{}: reference.safetensors: {e}", folder.display()));
+        let tensors = SafeTensors::deserialize(&bytes).expect("reference.safetensors is valid");
+        let names = tensors.names();
+        assert!(names.iter().any(|n| n.starts_with("in.")), "{}: no inputs", folder.display());
+        let outputs: Vec<_> = names.iter().filter(|n| n.starts_with("out.")).collect();
+        assert!(!outputs.is_empty(), "{}: no outputs", folder.display());
+        for name in outputs {
+            let tensor = tensors.tensor(name).expect("listed tensor");
+            assert_eq!(tensor.dtype(), Dtype::F32, "{}: {name}", folder.display());
+            let finite =
+                tensor.data().chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite());
+            assert!(finite, "{}: {name} is not finite", folder.display());
+        }
+    }
+}
+
+#[test]
+fn greedy_and_beam_tokens_continue_their_prompts() {
+    let ids = |v: &serde_json::Value| -> Vec<u64> {
+        v.as_array().expect("a list").iter().map(|t| t.as_u64().expect("a token id")).collect()
+    };
+    for folder in folders() {
+        let Ok(text) = std::fs::read_to_string(folder.join("generate.json")) else { continue };
+        let cases: serde_json::Value = serde_json::from_str(&text).expect("generate.json is valid");
+        for case in cases.as_array().expect("a list of cases") {
+            let prompt = ids(&case["prompt"]);
+            for method in ["greedy", "beam4"] {
+                let tokens = ids(&case[method]);
+                let place = folder.display();
+                assert!(tokens.starts_with(&prompt) && tokens.len() > prompt.len(), "{place}: {method}");
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+"""What a reference folder is, as data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One tiny checkpoint and the inputs it is run on.
+
+    `config` holds the arguments of the transformers config class; every other field has the value of
+    the plain case as its default, so that a row of a table names only what it is about.
+    """
+
+    name: str
+    """The folder's name."""
+
+    model: str
+    """The transformers model class, such as `LlamaForCausalLM`."""
+
+    config: Config
+    """Arguments of the model's config class."""
+
+    lengths: tuple[int, ...] = (11, 7, 4)
+    """Real tokens in each row of the batch; rows are padded to the longest."""
+
+    padding: str = "right"
+    """The side that padding is on."""
+
+    token_types: bool = False
+    """Whether `token_type_ids` is an input."""
+
+    sentence_embedding: bool = False
+    """Whether the mean-pooled, normalised embedding is an output."""
+
+    tokenizer: Callable[[], Tokenizer] | None = None
+    """The tokenizer that the folder's files describe."""
+
+    samples: Callable[[PreTrainedModel, Tokenizer], dict] | None = None
+    """What `text.json` holds, if the folder has one."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model decodes text, so that the folder holds `generate.json`."""
+        return self.model.endswith(("CausalLM", "LMHeadModel"))
+
+    def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
+        """Draw the model's weights and store them."""
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """The stored model as transformers reads it: f32, eager attention, evaluation mode."""
+        raise NotImplementedError

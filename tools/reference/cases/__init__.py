@@ -1,0 +1,5 @@
+"""The tables of reference folders, one module per family."""
+
+from cases import bert, gguf, gpt2, llama
+
+CASES = bert.CASES + gpt2.CASES + llama.CASES + gguf.CASES

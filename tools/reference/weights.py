@@ -1,0 +1,57 @@
+"""Random weights that make every parameter matter.
+
+Transformers initialises biases to 0, norms to 1 and matrices so small that attention is uniform; a
+fixture made from that would hide a missing bias, norm or rotary embedding. Embeddings are smaller than
+what the layers add, or a tied head would choose the token just read again and again.
+"""
+
+import numpy as np
+import torch
+
+EMBEDDING_GAIN = 1.6
+POSITION_STD = 0.8
+BIAS_STD = 0.2
+NORM_RANGE = (0.5, 1.5)
+QUERY_KEY_GAIN = 1.5
+HEAD_GAIN = 3.0
+
+EMBEDDINGS = ("embed", "wte")
+POSITIONS = ("position_embeddings", "wpe")
+HEADS = ("lm_head", "decoder", "classifier", "qa_outputs")
+QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn")
+CONV1D = ("c_attn", "c_proj", "c_fc")
+
+
+def randomise(model: torch.nn.Module, generator: np.random.Generator) -> None:
+    """Draw every parameter of `model` anew, in the order of their names."""
+    for name, parameter in sorted(model.named_parameters()):
+        values = draw(name, tuple(parameter.shape), generator)
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(values))
+
+
+def draw(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """Values for the parameter `name`: scaled so that activations keep unit size."""
+    if len(shape) == 1:
+        if name.endswith("bias"):
+            return generator.normal(0.0, BIAS_STD, shape)
+        return generator.uniform(*NORM_RANGE, shape)
+    if any(part in name for part in POSITIONS):
+        return generator.normal(0.0, POSITION_STD, shape)
+    if any(part in name for part in EMBEDDINGS):
+        return generator.normal(0.0, EMBEDDING_GAIN / np.sqrt(shape[1]), shape)
+    return generator.normal(0.0, gain(name) / np.sqrt(fan_in(name, shape)), shape)
+
+
+def fan_in(name: str, shape: tuple[int, ...]) -> int:
+    """The number of inputs of a linear layer; GPT-2's `Conv1D` stores `[in, out]`."""
+    return shape[0] if any(part in name for part in CONV1D) else shape[1]
+
+
+def gain(name: str) -> float:
+    """How much larger than its input's standard deviation a layer's output is."""
+    if any(part in name for part in HEADS):
+        return HEAD_GAIN
+    if any(part in name for part in QUERY_KEY):
+        return QUERY_KEY_GAIN
+    return 1.0

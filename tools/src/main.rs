@@ -1,0 +1,2 @@
+//! castiron
+fn main() {}
