@@ -188,6 +188,15 @@ impl Value {
         self.id
     }
 
+    /// The op that the value is a result of, with its operands; `None` for an argument.
+    pub fn producer(&self) -> Option<(Op, Vec<Value>)> {
+        let state = self.builder.0.borrow();
+        let nodes = &state.region.nodes;
+        let after = nodes.partition_point(|n| n.results.first().is_none_or(|r| *r <= self.id));
+        let node = nodes[..after].last().filter(|n| n.results.contains(&self.id))?;
+        Some((node.op.clone(), node.operands.iter().map(|&o| self.builder.value(o)).collect()))
+    }
+
     /// The builder of the region that the value belongs to.
     pub fn builder(&self) -> &Builder {
         &self.builder

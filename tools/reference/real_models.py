@@ -88,7 +88,9 @@ def greedy(model: PreTrainedModel, tokenizer, ids: list[int]) -> dict:
     new = [indices[0] for indices, _ in steps]
     margin = min(best - second for _, (best, second) in steps)
     if margin < SMALLEST_GREEDY_MARGIN:
-        raise ValueError(f"the continuation {tokenizer.decode(new)!r} rests on a gap of {margin}; choose another prompt")
+        raise ValueError(
+            f"the continuation {tokenizer.decode(new)!r} rests on a gap of {margin}; choose another prompt"
+        )
     return {
         "ids": ids,
         "new_ids": new,

@@ -131,7 +131,9 @@ def answers(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
         start_logits, end_logits = outputs.start_logits[0], outputs.end_logits[0]
         spans = [(s, e) for s in inside for e in inside if s <= e < s + LONGEST_ANSWER]
         start, end = max(spans, key=lambda span: (start_logits[span[0]] + end_logits[span[1]]).item())
-        score = start_logits[inside].softmax(-1)[inside.index(start)] * end_logits[inside].softmax(-1)[inside.index(end)]
+        score = (
+            start_logits[inside].softmax(-1)[inside.index(start)] * end_logits[inside].softmax(-1)[inside.index(end)]
+        )
         first, last = encoding.offsets[start][0], encoding.offsets[end][1]
         entries.append(
             {

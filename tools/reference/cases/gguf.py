@@ -79,7 +79,9 @@ CASES = [
         "Q2_K",
         "MOSTLY_Q3_K_M",
         config=WIDE,
-        types=dict(token_embd="Q3_K", output="Q3_K", attn_v="IQ4_NL", attn_output="Q3_K", ffn_up="IQ4_XS", ffn_down="Q3_K"),
+        types=dict(
+            token_embd="Q3_K", output="Q3_K", attn_v="IQ4_NL", attn_output="Q3_K", ffn_up="IQ4_XS", ffn_down="Q3_K"
+        ),
     ),
     rope("linear", dict(rope_type="linear", rope_theta=100.0, factor=3.0)),
     rope("yarn", dict(rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=32)),

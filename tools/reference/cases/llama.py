@@ -144,7 +144,7 @@ CASES = [
     ),
     rope("yarn", YARN),
     rope("yarn-attention-factor", YARN | dict(attention_factor=0.7)),
-    rope("yarn-betas", YARN | dict(beta_fast=4.0, beta_slow=0.5, original_max_position_embeddings=32)),
+    rope("yarn-betas", YARN | dict(beta_fast=1.5, beta_slow=0.4, original_max_position_embeddings=32)),
     rope(
         "yarn-untruncated",
         YARN | dict(beta_fast=4.0, beta_slow=0.5, original_max_position_embeddings=32, truncate=False),

@@ -1,0 +1,41 @@
+//! Clustering: the ops of each kernel in one `cluster`.
+//!
+//! `%1 = dot %x, %w; %2 = add %1, %r` → `%2 = cluster kind=matmul (%a0 = %x, %a1 = %r) { .. }`
+//!
+//! Afterwards a region holds nothing but
+//! - views: `reshape`, `transpose`, `broadcast`, and `slice` without step;
+//! - clusters, each of which is one kernel, with real buffers as operands: params, constants, iotas,
+//!   extents and weight expressions are copied into the clusters that use them;
+//! - `repeat`, `scan` and `state_read`.
+//!
+//! | kind | holds |
+//! |---|---|
+//! | `matmul` | one `dot` or `gated_mlp`, then elementwise ops of its result's shape |
+//! | `attention` | one `attention` |
+//! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes |
+//! | `map` | elementwise ops of one shape, gathers; a rope; then perhaps a transpose and a state update |
+//!
+//! An op that fits nowhere is a `row` (if it works along an axis) or a `map` of its own.
+
+mod elementwise;
+mod emit;
+mod epilogue;
+mod partition;
+mod roles;
+mod state;
+
+use castiron_ir::{BuildError, Region};
+
+use partition::Partition;
+
+/// Divides a region into kernels. A region that holds clusters already stays as it is.
+///
+/// # Errors
+/// As [`crate::rewrite::Rewriter::finish`].
+pub fn run(region: &Region) -> Result<Region, BuildError> {
+    let mut partition = Partition::new(region);
+    epilogue::grow(&mut partition);
+    elementwise::merge(&mut partition);
+    state::absorb(&mut partition);
+    emit::write(&partition)
+}

@@ -1,0 +1,6 @@
+//! Fusion of plain ops into the fused ops that define them; [`crate::pattern`] does the matching.
+
+pub mod attention;
+pub mod norm;
+pub mod rope;
+pub mod softmax;
