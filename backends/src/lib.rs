@@ -1,3 +1,4 @@
-//! castiron's backends: the compiling half, from optimised graphs to kernel programs.
+//! castiron's compiling half of the backends: clustered modules in, artifacts out.
 
 pub mod lower;
+pub mod weights;

@@ -4,14 +4,18 @@
 //! SSA form whose types have symbolic dims. Ops live in [`op`], each declared once with its doc, type
 //! rule and reference evaluation. A layer that repeats is one region however often it repeats, and
 //! its parameters are named by templates. [`text`] prints and parses modules, [`verify`] checks
-//! them, [`interpret`] runs them slowly and obviously, [`builder`] writes them.
+//! them, [`interpret`] runs them slowly and obviously, [`builder`] writes them. [`storage`] and
+//! [`description`] are what a checkpoint holds besides: values of parameters, and what they are for.
 
+pub mod blocks;
 pub mod builder;
+pub mod description;
 pub mod dim;
 pub mod dot;
 pub mod graph;
 pub mod interpret;
 pub mod op;
+pub mod storage;
 pub mod template;
 pub mod tensor;
 pub mod text;
@@ -19,8 +23,10 @@ pub mod types;
 pub mod verify;
 
 pub use builder::{BuildError, Builder, Value};
+pub use description::{Description, Generation, Task, TextAssets};
 pub use dim::Dim;
 pub use graph::{Entry, Module, Node, Region, State, ValueId};
 pub use op::{Op, OpDef};
+pub use storage::{BlockFormat, Storage, StoredTensor, TensorSource};
 pub use tensor::Tensor;
 pub use types::{DType, Type};

@@ -1,0 +1,157 @@
+//! Regions: movement ops become views, clusters become kernels.
+
+use std::collections::HashMap;
+
+use castiron_ir::op::{ClusterKind, Op};
+use castiron_ir::{OpDef, Region, ValueId};
+use castiron_runtime::program::row::{Access, RowNode, RowProgram};
+use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
+
+use super::body::Body;
+use super::view::ValueView;
+use super::{LowerError, Lowering};
+
+/// Where values are wanted.
+pub(super) type Targets = HashMap<ValueId, ValueView>;
+
+/// A region while it is lowered.
+pub(super) struct Scope<'a> {
+    pub region: &'a Region,
+    /// Nodes that use each value.
+    pub uses: Vec<Vec<usize>>,
+    /// Where each value lies, once it is known.
+    pub views: Vec<Option<ValueView>>,
+    pub targets: Targets,
+}
+
+impl Scope<'_> {
+    pub fn view(&self, value: ValueId) -> &ValueView {
+        self.views[value.index()].as_ref().expect("values are defined before their uses")
+    }
+
+    /// The permutation that every use of a value applies to it.
+    fn common_transpose(&self, value: ValueId) -> Option<&[usize]> {
+        let mut common = None;
+        for &user in &self.uses[value.index()] {
+            let Op::Transpose(transpose) = &self.region.nodes[user].op else { return None };
+            if common.is_some_and(|axes| axes != transpose.axes) {
+                return None;
+            }
+            common = Some(transpose.axes.as_slice());
+        }
+        common.filter(|_| !self.region.results.contains(&value))
+    }
+}
+
+impl Lowering<'_> {
+    /// Lowers a region with its arguments at given places. Gives the steps and where the results lie;
+    /// a result that `targets` names lies there if a kernel computes it.
+    pub(super) fn region(
+        &mut self,
+        region: &Region,
+        arguments: Vec<ValueView>,
+        targets: Targets,
+    ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
+        let views = vec![None; region.value_count()];
+        let mut scope = Scope { region, uses: region.uses(), views, targets };
+        scope.aim_at_loops();
+        for (&argument, view) in region.arguments.iter().zip(arguments) {
+            scope.views[argument.index()] = Some(view);
+        }
+        let mut steps = Vec::new();
+        for at in 0..region.nodes.len() {
+            self.node(&mut scope, at, &mut steps)?;
+        }
+        let results = region.results.iter().map(|&r| scope.view(r).clone()).collect();
+        Ok((steps, results))
+    }
+
+    fn node(&mut self, scope: &mut Scope<'_>, at: usize, steps: &mut Vec<Step>) -> Result<(), LowerError> {
+        let region = scope.region;
+        let node = &region.nodes[at];
+        let result = node.results[0];
+        let view = match &node.op {
+            Op::Cluster(cluster) => {
+                let operands = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
+                let body = Body::new(&cluster.body, operands, self.index.as_ref())?;
+                let targets = self.destinations(scope, &node.results, &body)?;
+                match cluster.kind {
+                    ClusterKind::Matmul => self.contraction(&body, &targets, steps)?,
+                    ClusterKind::Attention => self.attention(&body, &targets[0], steps)?,
+                    ClusterKind::Map | ClusterKind::Row => self.rows(&body, &targets, steps)?,
+                }
+                for (&r, target) in node.results.iter().zip(targets) {
+                    scope.views[r.index()] = Some(target);
+                }
+                return Ok(());
+            }
+            Op::Repeat(repeat) => return self.repeat(scope, at, repeat, steps),
+            Op::StateRead(read) => self.state(&read.state)?,
+            Op::Transpose(transpose) => scope.view(node.operands[0]).transpose(&transpose.axes),
+            Op::Broadcast(_) => scope.view(node.operands[0]).broadcast(&region.type_of(result).shape),
+            Op::Slice(slice) => {
+                let step = slice.step.unwrap_or(1) as i64;
+                scope.view(node.operands[0]).slice(slice.axis, &slice.start, &slice.end, step)
+            }
+            Op::Reshape(_) => {
+                let shape = &region.type_of(result).shape;
+                match scope.view(node.operands[0]).reshape(shape) {
+                    Some(view) => view,
+                    None => {
+                        let source = scope.view(node.operands[0]).clone();
+                        let whole = self.buffer(region.type_of(node.operands[0]));
+                        steps.push(self.copy(&source, &whole));
+                        whole.reshape(shape).expect("a row-major tensor takes any shape")
+                    }
+                }
+            }
+            op => return Err(LowerError::unsupported(op.name(), "it stands outside a cluster")),
+        };
+        scope.views[result.index()] = Some(view);
+        Ok(())
+    }
+
+    /// Where the results of a cluster go.
+    fn destinations(
+        &mut self,
+        scope: &Scope<'_>,
+        results: &[ValueId],
+        body: &Body,
+    ) -> Result<Vec<ValueView>, LowerError> {
+        let mut targets = Vec::new();
+        for (i, &result) in results.iter().enumerate() {
+            targets.push(match (body.updated_state(i), scope.targets.get(&result)) {
+                (Some(state), _) => self.state(state)?,
+                (None, Some(target)) => target.clone(),
+                (None, None) => {
+                    let ty = scope.region.type_of(result);
+                    let buffer = self.buffer(ty);
+                    match scope.common_transpose(result) {
+                        Some(axes) => ValueView::contiguous_transposed(buffer.place, ty, axes),
+                        None => buffer,
+                    }
+                }
+            });
+        }
+        Ok(targets)
+    }
+
+    /// A kernel that copies a tensor.
+    pub(super) fn copy(&mut self, from: &ValueView, to: &ValueView) -> Step {
+        let mut space = to.shape.clone();
+        let (mut source, mut target) = (from.over_own_axes(), to.over_own_axes());
+        if space.is_empty() {
+            space.push(1.into());
+            source.strides.push(0.into());
+            target.strides.push(0.into());
+        }
+        let program = RowProgram { inputs: vec![Access::Element], nodes: vec![RowNode::Input(0)], stores: vec![0] };
+        let program = if source.strides.last().is_some_and(|s| s.as_constant() == Some(0)) {
+            RowProgram { inputs: vec![Access::Uniform], ..program }
+        } else {
+            program
+        };
+        let operands = RowOperands { program, inputs: vec![source], outputs: vec![target] };
+        self.kernels.push("copy".to_owned(), KernelBody::Rows(Rows { space, operands }))
+    }
+}

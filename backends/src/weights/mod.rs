@@ -1,0 +1,247 @@
+//! Weights of an artifact: which tensors kernels ask for, in which layout and encoding, and their
+//! bytes.
+//!
+//! Kernels ask a [`WeightTable`] while they are lowered. Once all have asked, [`WeightTable::finish`]
+//! chooses encodings, and [`PlannedWeight::write`] makes the bytes when the artifact is written.
+
+mod expression;
+mod payload;
+mod strided;
+
+use std::collections::HashMap;
+
+use castiron_ir::interpret::EvalError;
+use castiron_ir::{BlockFormat, DType, Storage, TensorSource, template};
+use castiron_runtime::program::{Weight, WeightForm};
+use castiron_runtime::weights::{BLOCK, Encoding, PackError, PackedMatrix};
+
+pub use expression::{LoopIndex, WeightExpression, known_values};
+
+/// How weights are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// As in the checkpoint, where kernels know the encoding; other block formats become f32.
+    #[default]
+    Keep,
+    /// f32.
+    F32,
+    /// f16.
+    F16,
+    /// Blocks of 8-bit integers.
+    Q8,
+    /// Blocks of 4-bit integers; tables that are only read row by row get 8 bits.
+    Q4,
+}
+
+/// A weight that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// The checkpoint has no such tensor.
+    #[error("tensor `{0}` is missing from the checkpoint")]
+    Missing(String),
+    /// A tensor's shape is not the graph's.
+    #[error("tensor `{name}` has shape {found:?}, the graph asks for {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The graph's.
+        expected: Vec<usize>,
+    },
+    /// A tensor whose bytes do not fill its shape.
+    #[error("tensor `{0}` has fewer bytes than its shape asks for")]
+    Truncated(String),
+    /// A name template without expansion.
+    #[error(transparent)]
+    Template(#[from] template::TemplateError),
+    /// An expression without value.
+    #[error("weight `{0}`: {1}")]
+    Evaluate(String, EvalError),
+    /// A weight that does not fit its layout.
+    #[error("weight `{0}`: {1}")]
+    Pack(String, PackError),
+    /// A weight larger than memory can be.
+    #[error("weight `{0}` is too large")]
+    TooLarge(String),
+}
+
+/// A matrix `[n, k]` as a kernel reads it.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The values, `[n, k]` or, when transposed, `[k, n]`.
+    pub expression: WeightExpression,
+    /// Whether the expression's axes are exchanged.
+    pub transposed: bool,
+}
+
+impl Matrix {
+    /// `n` and `k`.
+    pub fn extents(&self) -> [usize; 2] {
+        match self.expression.shape()[..] {
+            [n, k] if !self.transposed => [n, k],
+            [k, n] => [n, k],
+            _ => [0, 0],
+        }
+    }
+
+    fn label(&self) -> String {
+        let label = self.expression.label();
+        if self.transposed { format!("transpose axes=[1,0]({label})") } else { label.to_owned() }
+    }
+}
+
+/// What kernels do with a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Use {
+    /// Read elements in row-major order.
+    Dense,
+    /// Read some rows.
+    Table,
+    /// Multiply by it.
+    Product,
+}
+
+/// A weight that kernels have asked for.
+#[derive(Clone, Debug)]
+struct Requested {
+    groups: Vec<Matrix>,
+    index: Option<LoopIndex>,
+    wanted: Use,
+}
+
+/// The weights that kernels have asked for; equal ones are one.
+#[derive(Debug, Default)]
+pub struct WeightTable {
+    requested: Vec<Requested>,
+    numbers: HashMap<(bool, String, usize), u32>,
+}
+
+impl WeightTable {
+    /// A tensor in row-major order; gives its number.
+    pub fn dense(&mut self, expression: WeightExpression, index: Option<&LoopIndex>) -> u32 {
+        self.request(vec![Matrix { expression, transposed: false }], index, Use::Dense)
+    }
+
+    /// A table that is read row by row.
+    pub fn table(&mut self, expression: WeightExpression, index: Option<&LoopIndex>) -> u32 {
+        self.request(vec![Matrix { expression, transposed: false }], index, Use::Table)
+    }
+
+    /// Matrices of equal extents that one product reads together.
+    pub fn product(&mut self, groups: Vec<Matrix>, index: Option<&LoopIndex>) -> u32 {
+        self.request(groups, index, Use::Product)
+    }
+
+    fn request(&mut self, groups: Vec<Matrix>, index: Option<&LoopIndex>, wanted: Use) -> u32 {
+        let index = index.filter(|i| groups.iter().any(|g| g.expression.depends_on(i))).cloned();
+        let label = groups.iter().map(Matrix::label).collect::<Vec<_>>().join(" | ");
+        let key = (wanted == Use::Dense, label, index.as_ref().map_or(1, |i| i.count));
+        let next = self.requested.len() as u32;
+        let number = *self.numbers.entry(key).or_insert(next);
+        if number == next {
+            self.requested.push(Requested { groups, index, wanted });
+        } else {
+            let known = &mut self.requested[number as usize].wanted;
+            *known = wanted.max(*known);
+        }
+        number
+    }
+
+    /// Chooses encodings.
+    ///
+    /// # Errors
+    /// Parameters that are missing or have another shape.
+    pub fn finish(self, source: &dyn TensorSource, format: WeightFormat) -> Result<Vec<PlannedWeight>, WeightError> {
+        self.requested.into_iter().map(|r| PlannedWeight::plan(r, source, format)).collect()
+    }
+}
+
+/// A weight with its layout and encoding.
+#[derive(Debug)]
+pub struct PlannedWeight {
+    /// What the program says of it.
+    pub weight: Weight,
+    groups: Vec<Matrix>,
+    index: Option<LoopIndex>,
+}
+
+impl PlannedWeight {
+    fn plan(r: Requested, source: &dyn TensorSource, format: WeightFormat) -> Result<PlannedWeight, WeightError> {
+        let storage = common_storage(&r, source)?;
+        let first = &r.groups[0].expression;
+        let [n, k] = r.groups[0].extents();
+        let packed = |encoding| WeightForm::Packed(PackedMatrix { encoding, groups: r.groups.len(), n, k });
+        let dense = |dtype| WeightForm::Dense { dtype, shape: first.shape() };
+        let is_table = first.shape().len() == 2;
+        let form = match r.wanted {
+            Use::Product => packed(encoding(format, storage, k, Use::Product)),
+            Use::Table if is_table => match encoding(format, storage, k, Use::Table) {
+                Encoding::F32 => dense(DType::F32),
+                Encoding::F16 => dense(DType::F16),
+                Encoding::BF16 => dense(DType::BF16),
+                quantised => packed(quantised),
+            },
+            Use::Table | Use::Dense => dense(first.ty().dtype),
+        };
+        let label = r.groups.iter().map(Matrix::label).collect::<Vec<_>>().join(" | ");
+        let instances = r.index.as_ref().map_or(1, |i| i.count as u32);
+        Ok(PlannedWeight { weight: Weight { label, instances, form }, groups: r.groups, index: r.index })
+    }
+
+    /// Bytes of one instance.
+    ///
+    /// # Errors
+    /// More than memory can hold.
+    pub fn bytes(&self) -> Result<usize, WeightError> {
+        let bytes = match &self.weight.form {
+            WeightForm::Dense { dtype, shape } => shape.iter().try_fold(dtype.size(), |bytes, &n| bytes.checked_mul(n)),
+            WeightForm::Packed(matrix) => matrix.bytes(),
+        };
+        bytes.ok_or_else(|| WeightError::TooLarge(self.weight.label.clone()))
+    }
+}
+
+/// The storage that every stored part of a weight has, in all instances; `None` if they differ or
+/// the weight is computed.
+fn common_storage(r: &Requested, source: &dyn TensorSource) -> Result<Option<Storage>, WeightError> {
+    let mut common: Option<Option<Storage>> = None;
+    for group in &r.groups {
+        let Some(parts) = payload::parts_of(group) else { return Ok(None) };
+        for instance in 0..r.index.as_ref().map_or(1, |i| i.count) {
+            for part in &parts {
+                let stored = payload::stored(source, part, r.index.as_ref(), instance)?;
+                let blocks_run = part.strides.last() == Some(&1);
+                let storage = Some(stored.storage).filter(|s| matches!(s, Storage::Dense(_)) || blocks_run);
+                common = Some(common.map_or(storage, |known| known.filter(|_| known == storage)));
+            }
+        }
+    }
+    Ok(common.flatten())
+}
+
+fn encoding(format: WeightFormat, storage: Option<Storage>, k: usize, wanted: Use) -> Encoding {
+    match format {
+        WeightFormat::F32 => Encoding::F32,
+        WeightFormat::F16 => Encoding::F16,
+        WeightFormat::Q8 => Encoding::Q8_0,
+        WeightFormat::Q4 if wanted == Use::Table => Encoding::Q8_0,
+        WeightFormat::Q4 => Encoding::Q4_0,
+        WeightFormat::Keep => match storage {
+            Some(Storage::Dense(DType::F16)) => Encoding::F16,
+            Some(Storage::Dense(DType::BF16)) => Encoding::BF16,
+            Some(Storage::Blocks(format)) if k.is_multiple_of(BLOCK) => kept(format),
+            _ => Encoding::F32,
+        },
+    }
+}
+
+/// The encoding that holds exactly what a block format holds.
+fn kept(format: BlockFormat) -> Encoding {
+    match format {
+        BlockFormat::Q8_0 => Encoding::Q8_0,
+        BlockFormat::Q4_0 => Encoding::Q4_0,
+        BlockFormat::Q4_1 => Encoding::Q4_1,
+        _ => Encoding::F32,
+    }
+}

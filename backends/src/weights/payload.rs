@@ -1,0 +1,223 @@
+//! The bytes of weights.
+
+use castiron_ir::{DType, Storage, StoredTensor, TensorSource, template};
+use castiron_runtime::program::WeightForm;
+use castiron_runtime::weights::{Encoding, PackedMatrix, Source};
+
+use super::strided::{self, Part};
+use super::{LoopIndex, Matrix, PlannedWeight, WeightError, kept};
+
+/// The stored parts that make up a matrix, row after row; `None` if it has to be computed.
+pub(super) fn parts_of(matrix: &Matrix) -> Option<Vec<Part>> {
+    let (region, value) = matrix.expression.parts();
+    let mut parts = strided::parts(region, &region.definitions(), value)?;
+    if matrix.transposed {
+        let [part] = parts.as_mut_slice() else { return None };
+        part.shape.reverse();
+        part.strides.reverse();
+    }
+    Some(parts)
+}
+
+/// The stored tensor of a part.
+pub(super) fn stored<'a>(
+    source: &'a dyn TensorSource,
+    part: &Part,
+    index: Option<&LoopIndex>,
+    instance: usize,
+) -> Result<StoredTensor<'a>, WeightError> {
+    let bound = |name: &str| index.filter(|i| i.name == name).map(|_| instance);
+    let name = template::expand(&part.name, &bound)?;
+    let Some(tensor) = source.tensor(&name) else { return Err(WeightError::Missing(name)) };
+    if tensor.shape != part.stored_shape {
+        return Err(WeightError::Shape { name, found: tensor.shape, expected: part.stored_shape.clone() });
+    }
+    let elements = tensor.shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
+    match elements.and_then(|n| tensor.storage.bytes(n)) {
+        Some(bytes) if bytes <= tensor.bytes.len() => Ok(tensor),
+        _ => Err(WeightError::Truncated(name)),
+    }
+}
+
+/// Rows of one group in one instance.
+enum Rows<'a> {
+    /// In stored tensors.
+    Stored(Vec<StoredRows<'a>>),
+    /// Computed, row-major.
+    Computed(Vec<f32>),
+}
+
+struct StoredRows<'a> {
+    part: Part,
+    tensor: StoredTensor<'a>,
+    /// All values, when rows are no runs of them.
+    decoded: Option<Vec<f32>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(
+        matrix: &Matrix,
+        source: &'a dyn TensorSource,
+        index: Option<&LoopIndex>,
+        instance: usize,
+    ) -> Result<Rows<'a>, WeightError> {
+        let Some(parts) = parts_of(matrix) else {
+            let at = index.map(|i| (i.name.as_str(), instance));
+            let tensor = matrix.expression.evaluate(source, at)?;
+            let [n, k] = matrix.extents();
+            let position = |i: usize| if matrix.transposed { i % k * n + i / k } else { i };
+            return Ok(Rows::Computed((0..tensor.data.len()).map(|i| tensor.data[position(i)] as f32).collect()));
+        };
+        let rows = |part: Part| {
+            let tensor = stored(source, &part, index, instance)?;
+            let (block, _) = tensor.storage.block();
+            let run = part.row(0);
+            let whole_blocks = run.start % block == 0 && part.strides[0] % block == 0 && width(&part) % block == 0;
+            let decoded = (run.step != 1 || !whole_blocks).then(|| decode(&tensor));
+            Ok(StoredRows { part, tensor, decoded })
+        };
+        Ok(Rows::Stored(parts.into_iter().map(rows).collect::<Result<_, WeightError>>()?))
+    }
+
+    fn find(rows: &[StoredRows<'a>], mut row: usize) -> (usize, usize) {
+        for (i, stored) in rows.iter().enumerate() {
+            match row.checked_sub(stored.part.shape[0]) {
+                Some(rest) => row = rest,
+                None => return (i, row),
+            }
+        }
+        unreachable!("a matrix has the rows of its parts")
+    }
+
+    fn read(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Rows::Computed(values) => out.copy_from_slice(&values[row * out.len()..][..out.len()]),
+            Rows::Stored(rows) => {
+                let (at, row) = Rows::find(rows, row);
+                let run = rows[at].part.row(row);
+                match &rows[at].decoded {
+                    Some(values) => {
+                        out.iter_mut().enumerate().for_each(|(i, out)| *out = values[run.start + i * run.step]);
+                    }
+                    None => rows[at].tensor.read(run.start, out),
+                }
+            }
+        }
+    }
+
+    /// Bytes of a row's blocks.
+    fn raw(&self, row: usize, k: usize) -> &[u8] {
+        match self {
+            Rows::Computed(_) => &[],
+            Rows::Stored(rows) => {
+                let (at, row) = Rows::find(rows, row);
+                rows[at].tensor.raw(rows[at].part.row(row).start, k)
+            }
+        }
+    }
+
+    /// Whether every row is stored as blocks of an encoding.
+    fn is_stored_as(&self, encoding: Encoding) -> bool {
+        let blocks = |rows: &StoredRows<'_>| {
+            matches!(rows.tensor.storage, Storage::Blocks(f) if kept(f) == encoding) && rows.decoded.is_none()
+        };
+        encoding.is_quantised() && matches!(self, Rows::Stored(rows) if rows.iter().all(blocks))
+    }
+}
+
+fn width(part: &Part) -> usize {
+    part.shape[1..].iter().product()
+}
+
+fn decode(tensor: &StoredTensor<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.shape.iter().product()];
+    tensor.read(0, &mut values);
+    values
+}
+
+impl PlannedWeight {
+    /// Writes the bytes of an instance; `done` is told the bytes of each finished piece.
+    ///
+    /// # Errors
+    /// Tensors that are missing or of another shape, expressions without value.
+    pub fn write(&self, source: &dyn TensorSource, instance: usize, out: &mut [u8]) -> Result<(), WeightError> {
+        match &self.weight.form {
+            WeightForm::Packed(matrix) => self.pack(matrix, source, instance, out),
+            WeightForm::Dense { dtype, .. } => {
+                let at = self.index.as_ref().map(|i| (i.name.as_str(), instance));
+                let values = match parts_of(&self.groups[0]) {
+                    Some(parts) => self.flatten(parts, source, instance)?,
+                    None => None,
+                };
+                let values = match values {
+                    Some(values) => values,
+                    None => {
+                        let tensor = self.groups[0].expression.evaluate(source, at)?;
+                        tensor.data.into_iter().map(|x| x as f32).collect()
+                    }
+                };
+                encode_dense(*dtype, &values, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Values of parts that are row-major, one after the other.
+    fn flatten(
+        &self,
+        parts: Vec<Part>,
+        source: &dyn TensorSource,
+        instance: usize,
+    ) -> Result<Option<Vec<f32>>, WeightError> {
+        let mut values = Vec::new();
+        for part in parts {
+            let tensor = stored(source, &part, self.index.as_ref(), instance)?;
+            if part.shape != part.stored_shape || part.offset != 0 || part.strides.last() != Some(&1) {
+                return Ok(None);
+            }
+            values.extend(decode(&tensor));
+        }
+        Ok(Some(values))
+    }
+
+    fn pack(
+        &self,
+        matrix: &PackedMatrix,
+        source: &dyn TensorSource,
+        instance: usize,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        use rayon::prelude::*;
+        let groups: Vec<Rows<'_>> = self
+            .groups
+            .iter()
+            .map(|group| Rows::new(group, source, self.index.as_ref(), instance))
+            .collect::<Result<_, _>>()?;
+        let size = matrix.panel_bytes().unwrap_or(0).max(1);
+        out.par_chunks_mut(size).enumerate().try_for_each(|(i, out)| {
+            let (panel, rows) = (i / matrix.groups, &groups[i % matrix.groups]);
+            let values = |row: usize, out: &mut [f32]| rows.read(row, out);
+            let blocks = |row: usize| rows.raw(row, matrix.k);
+            let source =
+                if rows.is_stored_as(matrix.encoding) { Source::Blocks(&blocks) } else { Source::Values(&values) };
+            matrix.pack_panel(panel, source, out).map_err(|e| WeightError::Pack(self.weight.label.clone(), e))
+        })
+    }
+}
+
+fn encode_dense(dtype: DType, values: &[f32], out: &mut [u8]) {
+    let size = dtype.size();
+    for (&x, out) in values.iter().zip(out.chunks_exact_mut(size)) {
+        match dtype {
+            DType::F64 => out.copy_from_slice(&f64::from(x).to_le_bytes()),
+            DType::F32 => out.copy_from_slice(&x.to_le_bytes()),
+            DType::F16 => out.copy_from_slice(&half::f16::from_f32(x).to_le_bytes()),
+            DType::BF16 => out.copy_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
+            DType::I64 => out.copy_from_slice(&(x as i64).to_le_bytes()),
+            DType::I32 => out.copy_from_slice(&(x as i32).to_le_bytes()),
+            DType::I8 => out.copy_from_slice(&(x as i8).to_le_bytes()),
+            DType::U8 => out.copy_from_slice(&(x as u8).to_le_bytes()),
+            DType::Bool => out.copy_from_slice(&[u8::from(x != 0.0)]),
+        }
+    }
+}

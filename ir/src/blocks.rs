@@ -1,0 +1,223 @@
+//! Values of ggml's block formats (llama.cpp, `ggml-quants.c`, `dequantize_row_*`).
+//!
+//! Scales `d` and minima `m` are f16. The k-quants hold eight or sixteen sub-blocks in 256 elements,
+//! each with a small integer scale (and minimum) that multiplies the block's own. Products are
+//! rounded in ggml's order: scale by sub-scale first, then by the quant.
+
+use crate::storage::BlockFormat;
+
+/// Decodes whole blocks.
+///
+/// # Panics
+/// When `raw` and `out` are not the same number of whole blocks.
+pub fn decode(format: BlockFormat, raw: &[u8], out: &mut [f32]) {
+    let (elements, bytes) = format.block();
+    let (rest_raw, rest_out) = (raw.len() % bytes, out.len() % elements);
+    assert!(rest_raw == 0 && rest_out == 0 && raw.len() / bytes == out.len() / elements, "whole blocks");
+    let decode_block: fn(&[u8], &mut [f32]) = match format {
+        BlockFormat::Q4_0 => q4_0,
+        BlockFormat::Q4_1 => q4_1,
+        BlockFormat::Q5_0 => q5_0,
+        BlockFormat::Q5_1 => q5_1,
+        BlockFormat::Q8_0 => q8_0,
+        BlockFormat::Q2K => q2_k,
+        BlockFormat::Q3K => q3_k,
+        BlockFormat::Q4K => q4_k,
+        BlockFormat::Q5K => q5_k,
+        BlockFormat::Q6K => q6_k,
+        BlockFormat::Iq4Nl => iq4_nl,
+        BlockFormat::Iq4Xs => iq4_xs,
+    };
+    raw.chunks_exact(bytes).zip(out.chunks_exact_mut(elements)).for_each(|(raw, out)| decode_block(raw, out));
+}
+
+fn half(raw: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([raw[at], raw[at + 1]]).to_f32()
+}
+
+/// Sixteen bytes to 32 values: low nibbles are the first half, high nibbles the second.
+fn nibbles(qs: &[u8], out: &mut [f32], value: impl Fn(usize, u8) -> f32) {
+    let (low, high) = out.split_at_mut(qs.len());
+    for (i, &q) in qs.iter().enumerate() {
+        low[i] = value(i, q & 15);
+        high[i] = value(i + qs.len(), q >> 4);
+    }
+}
+
+/// `d, qs[16]`
+fn q4_0(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 0);
+    nibbles(&raw[2..], out, |_, q| d * (f32::from(q) - 8.0));
+}
+
+/// `d, m, qs[16]`
+fn q4_1(raw: &[u8], out: &mut [f32]) {
+    let (d, m) = (half(raw, 0), half(raw, 2));
+    nibbles(&raw[4..], out, |_, q| d * f32::from(q) + m);
+}
+
+/// `d, high bits[4], qs[16]`
+fn q5_0(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 0);
+    nibbles(&raw[6..], out, |i, q| d * (f32::from(q | bit(&raw[2..6], i) << 4) - 16.0));
+}
+
+/// `d, m, high bits[4], qs[16]`
+fn q5_1(raw: &[u8], out: &mut [f32]) {
+    let (d, m) = (half(raw, 0), half(raw, 2));
+    nibbles(&raw[8..], out, |i, q| d * f32::from(q | bit(&raw[4..8], i) << 4) + m);
+}
+
+fn bit(bits: &[u8], i: usize) -> u8 {
+    bits[i / 8] >> (i % 8) & 1
+}
+
+/// `d, qs[32]`
+fn q8_0(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 0);
+    out.iter_mut().zip(&raw[2..]).for_each(|(out, &q)| *out = d * f32::from(q as i8));
+}
+
+/// Quant `i` of 256 that take two bits each: halves of 128, in each four planes of 32 bytes' bit pairs.
+fn two_bits(qs: &[u8], i: usize) -> u8 {
+    qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3
+}
+
+/// `scales[16]` (low nibble the scale, high nibble the minimum), `qs[64], d, m`
+fn q2_k(raw: &[u8], out: &mut [f32]) {
+    let (d, m) = (half(raw, 80), half(raw, 82));
+    for (i, out) in out.iter_mut().enumerate() {
+        let scale = raw[i / 16];
+        let (d, m) = (d * f32::from(scale & 15), m * f32::from(scale >> 4));
+        *out = d * f32::from(two_bits(&raw[16..80], i)) - m;
+    }
+}
+
+/// `high bits[32], qs[64], scales[12]` (six bits each, less 32), `d`; a clear high bit takes 4 away
+fn q3_k(raw: &[u8], out: &mut [f32]) {
+    let (high, qs, scales, d) = (&raw[..32], &raw[32..96], &raw[96..108], half(raw, 108));
+    for (i, out) in out.iter_mut().enumerate() {
+        let s = i / 16;
+        let scale = (scales[s % 8] >> (s / 8 * 4) & 15) | (scales[8 + s % 4] >> (s / 4 * 2) & 3) << 4;
+        let missing = 4 * (1 - (high[i % 32] >> (i / 32) & 1));
+        let q = f32::from(two_bits(qs, i)) - f32::from(missing);
+        *out = d * (f32::from(scale) - 32.0) * q;
+    }
+}
+
+/// Six-bit scale and minimum of sub-block `s` of eight, of the 12 bytes that hold them all.
+fn scale_and_minimum(packed: &[u8], s: usize) -> (f32, f32) {
+    let (scale, minimum) = if s < 4 {
+        (packed[s] & 63, packed[s + 4] & 63)
+    } else {
+        (packed[s + 4] & 15 | packed[s - 4] >> 6 << 4, packed[s + 4] >> 4 | packed[s] >> 6 << 4)
+    };
+    (scale.into(), minimum.into())
+}
+
+/// `d, m, scales[12], qs[128]`
+fn q4_k(raw: &[u8], out: &mut [f32]) {
+    with_minima(raw, &raw[16..], out, |_, q| q);
+}
+
+/// `d, m, scales[12], high bits[32], qs[128]`
+fn q5_k(raw: &[u8], out: &mut [f32]) {
+    with_minima(raw, &raw[48..], out, |i, q| q | (raw[16 + i % 32] >> (i / 32) & 1) << 4);
+}
+
+/// Nibbles in four groups of 64, with `d, m, scales[12]` at the head of the block.
+fn with_minima(raw: &[u8], qs: &[u8], out: &mut [f32], quant: impl Fn(usize, u8) -> u8) {
+    let (d, m) = (half(raw, 0), half(raw, 2));
+    for (group, (qs, out)) in qs.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
+        let scales = [0, 1].map(|part| scale_and_minimum(&raw[4..16], 2 * group + part));
+        let scales = scales.map(|(scale, minimum)| (d * scale, m * minimum));
+        nibbles(qs, out, |i, q| {
+            let (d, m) = scales[i / 32];
+            d * f32::from(quant(64 * group + i, q)) - m
+        });
+    }
+}
+
+/// `low nibbles[128], high bit pairs[64], scales[16] (i8), d`
+fn q6_k(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 208);
+    for (i, out) in out.iter_mut().enumerate() {
+        let low = raw[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
+        let q = low | two_bits(&raw[128..192], i) << 4;
+        let scale = f32::from(raw[192 + i / 16] as i8);
+        *out = d * scale * (f32::from(q) - 32.0);
+    }
+}
+
+/// Levels of the non-linear four-bit formats.
+const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// `d, qs[16]`
+fn iq4_nl(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 0);
+    nibbles(&raw[2..], out, |_, q| d * f32::from(LEVELS[usize::from(q)]));
+}
+
+/// `d, high scale bits[2], low scale nibbles[4], qs[128]`; six-bit scales, less 32
+fn iq4_xs(raw: &[u8], out: &mut [f32]) {
+    let d = half(raw, 0);
+    let high = u16::from_le_bytes([raw[2], raw[3]]);
+    for (s, (qs, out)) in raw[8..].chunks_exact(16).zip(out.chunks_exact_mut(32)).enumerate() {
+        let low = raw[4 + s / 2] >> (s % 2 * 4) & 15;
+        let scale = f32::from(u16::from(low) | (high >> (2 * s) & 3) << 4) - 32.0;
+        nibbles(qs, out, |_, q| d * scale * f32::from(LEVELS[usize::from(q)]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BlockFormat::*;
+
+    /// A block whose f16 fields, at `halves`, are 0.5 and 0.25, so that every value is exact.
+    fn block(format: BlockFormat, halves: &[usize]) -> Vec<u8> {
+        let mut raw: Vec<u8> = (0..format.block().1).map(|i| (i * i * 7 + i * 37 + 11) as u8).collect();
+        for (&at, number) in halves.iter().zip([0x3800_u16, 0x3400]) {
+            raw[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        }
+        raw
+    }
+
+    /// Sums over the values `x_i` that no two orders of elements share: `Σ x_i · (1 + i·i mod 97)`.
+    fn fingerprint(values: &[f32]) -> f64 {
+        values.iter().enumerate().map(|(i, &x)| f64::from(x) * (1 + i * i % 97) as f64).sum()
+    }
+
+    #[test]
+    fn blocks_decode_as_the_python_package_gguf_decodes_them() {
+        // format, places of the f16 fields, first and last value, fingerprint
+        let cases: &[(BlockFormat, &[usize], f32, f32, f64)] = &[
+            (Q4_0, &[0], -3.5, -1.0, 173.0),
+            (Q4_1, &[0, 2], 7.75, 5.25, 5804.25),
+            (Q5_0, &[0], 2.5, -7.0, 1091.5),
+            (Q5_1, &[0, 2], 9.75, 6.75, 13317.75),
+            (Q8_0, &[0], 56.5, -52.5, -9194.5),
+            (Q2K, &[80, 82], 16.5, -1.25, 65875.75),
+            (Q3K, &[108], 40.5, 0.0, 46595.0),
+            (Q4K, &[0, 2], 69.75, 175.25, 1518830.25),
+            (Q5K, &[0, 2], 189.75, 146.25, 3188558.25),
+            (Q6K, &[208], -715.5, 1287.0, -418.0),
+            (Iq4Nl, &[0], -52.0, -11.0, 4559.5),
+            (Iq4Xs, &[0], 32.5, 267.0, 668232.5),
+        ];
+        assert_eq!(cases.len(), 12);
+        for &(format, halves, first, last, expected) in cases {
+            let mut values = vec![0.0; 2 * format.block().0];
+            decode(format, &block(format, halves).repeat(2), &mut values);
+            let (one, two) = values.split_at(values.len() / 2);
+            assert_eq!(one, two, "{format:?}");
+            assert_eq!((one[0], one[one.len() - 1], fingerprint(one)), (first, last, expected), "{format:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "whole blocks")]
+    fn a_part_of_a_block_is_refused() {
+        decode(Q8_0, &[0; 33], &mut [0.0; 32]);
+    }
+}

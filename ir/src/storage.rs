@@ -1,0 +1,128 @@
+//! Stored tensors: how a checkpoint holds the values of a parameter, and where a compiler gets them.
+
+use std::borrow::Cow;
+
+use crate::types::DType;
+
+/// ggml's block formats: runs of elements along the last axis that share scales
+/// (llama.cpp, `ggml-common.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names are the formats' own.
+pub enum BlockFormat {
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Iq4Nl,
+    Iq4Xs,
+}
+
+impl BlockFormat {
+    /// Elements of a block and the bytes that hold them.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            BlockFormat::Q4_0 => (32, 18),
+            BlockFormat::Q4_1 => (32, 20),
+            BlockFormat::Q5_0 => (32, 22),
+            BlockFormat::Q5_1 => (32, 24),
+            BlockFormat::Q8_0 => (32, 34),
+            BlockFormat::Q2K => (256, 84),
+            BlockFormat::Q3K => (256, 110),
+            BlockFormat::Q4K => (256, 144),
+            BlockFormat::Q5K => (256, 176),
+            BlockFormat::Q6K => (256, 210),
+            BlockFormat::Iq4Nl => (32, 18),
+            BlockFormat::Iq4Xs => (256, 136),
+        }
+    }
+}
+
+/// How elements are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// One little-endian number after the other.
+    Dense(DType),
+    /// Blocks along the last axis, whose extent is a multiple of the block.
+    Blocks(BlockFormat),
+}
+
+impl Storage {
+    /// Elements that are stored together and the bytes that hold them.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Storage::Dense(dtype) => (1, dtype.size()),
+            Storage::Blocks(format) => format.block(),
+        }
+    }
+
+    /// Bytes of so many elements, a whole number of blocks; `None` on overflow.
+    pub fn bytes(self, elements: usize) -> Option<usize> {
+        let (block, bytes) = self.block();
+        (elements / block).checked_mul(bytes)
+    }
+}
+
+/// A tensor as it lies in a checkpoint.
+#[derive(Clone, Debug)]
+pub struct StoredTensor<'a> {
+    /// Extents, the last axis fastest.
+    pub shape: Vec<usize>,
+    /// How elements are stored.
+    pub storage: Storage,
+    /// Their bytes.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl StoredTensor<'_> {
+    /// The bytes of elements `start .. start + count`, both multiples of the storage's block.
+    ///
+    /// # Panics
+    /// When the tensor has no such elements.
+    pub fn raw(&self, start: usize, count: usize) -> &[u8] {
+        let (block, bytes) = self.storage.block();
+        assert!(start.is_multiple_of(block) && count.is_multiple_of(block), "a range of whole blocks");
+        &self.bytes[start / block * bytes..][..count / block * bytes]
+    }
+
+    /// Decodes elements `start .. start + out.len()`, both multiples of the storage's block.
+    ///
+    /// # Panics
+    /// When the tensor has no such elements.
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        let raw = self.raw(start, out.len());
+        match self.storage {
+            Storage::Dense(dtype) => decode_dense(dtype, raw, out),
+            Storage::Blocks(format) => crate::blocks::decode(format, raw, out),
+        }
+    }
+}
+
+/// Where a compiler gets the values of parameters.
+pub trait TensorSource: Sync {
+    /// A tensor by name.
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
+}
+
+/// Little-endian numbers as f32.
+fn decode_dense(dtype: DType, raw: &[u8], out: &mut [f32]) {
+    fn each<const N: usize>(raw: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+        let (numbers, _) = raw.as_chunks::<N>();
+        out.iter_mut().zip(numbers).for_each(|(out, &bytes)| *out = number(bytes));
+    }
+    match dtype {
+        DType::F64 => each(raw, out, |b| f64::from_le_bytes(b) as f32),
+        DType::F32 => each(raw, out, f32::from_le_bytes),
+        DType::F16 => each(raw, out, |b| half::f16::from_le_bytes(b).to_f32()),
+        DType::BF16 => each(raw, out, |b| half::bf16::from_le_bytes(b).to_f32()),
+        DType::I64 => each(raw, out, |b| i64::from_le_bytes(b) as f32),
+        DType::I32 => each(raw, out, |b| i32::from_le_bytes(b) as f32),
+        DType::I8 => each(raw, out, |b| i8::from_le_bytes(b).into()),
+        DType::U8 | DType::Bool => each(raw, out, |[b]| b.into()),
+    }
+}
