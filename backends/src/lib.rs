@@ -1,4 +1,5 @@
 //! castiron's compiling half of the backends: clustered modules in, artifacts out.
 
+pub mod artifact;
 pub mod lower;
 pub mod weights;

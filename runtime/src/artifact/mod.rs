@@ -1,0 +1,3 @@
+//! Artifacts: valid safetensors files of byte tensors.
+
+pub mod format;
