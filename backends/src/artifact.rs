@@ -85,12 +85,7 @@ impl<'a> Compiled<'a> {
     ///
     /// # Errors
     /// A file system that refuses, weights that cannot be had. No file is left behind.
-    pub fn write(
-        &self,
-        path: &Path,
-        companions: &Companions<'_>,
-        progress: &dyn Fn(u64),
-    ) -> Result<u64, WriteError> {
+    pub fn write(&self, path: &Path, companions: &Companions<'_>, progress: &dyn Fn(u64)) -> Result<u64, WriteError> {
         let io = |source| WriteError::Io { path: path.to_owned(), source };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder).map_err(io)?;

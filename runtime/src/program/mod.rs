@@ -4,6 +4,7 @@
 //! and tables of weights and state. Sizes are symbolic; they are resolved when an entry is bound to
 //! the extents of its inputs. The same description is executed on the CPU and rendered as WGSL.
 
+mod print;
 pub mod row;
 pub mod view;
 

@@ -5,6 +5,8 @@
 //! it into phases at the reductions ([`RowProgram::levels`]), one loop over the row each. The same
 //! program describes the epilogue of a matrix product, where the first inputs are its accumulators.
 
+use std::hash::{Hash, Hasher};
+
 use castiron_ir::op::{BinaryOp, UnaryOp};
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +33,9 @@ pub enum RowReduce {
     Min,
 }
 
-/// One value of a row program. Operands precede their users.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One value of a row program. Operands precede their users. Constants are equal if their bits are,
+/// so that programs can be keys.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum RowNode {
     /// Input number `.0`.
     Input(u16),
@@ -63,14 +66,42 @@ impl RowNode {
         };
         [a, b, c].into_iter().flatten()
     }
+
+    /// What distinguishes the node: kind, function or bits, operands.
+    fn key(&self) -> (u8, u32, [RowNodeId; 3]) {
+        match *self {
+            RowNode::Input(i) => (0, i.into(), [0; 3]),
+            RowNode::Constant(c) => (1, c.to_bits(), [0; 3]),
+            RowNode::Position => (2, 0, [0; 3]),
+            RowNode::Length => (3, 0, [0; 3]),
+            RowNode::Unary(op, a) => (4, op as u32, [a, 0, 0]),
+            RowNode::Binary(op, a, b) => (5, op as u32, [a, b, 0]),
+            RowNode::Select(a, b, c) => (6, 0, [a, b, c]),
+            RowNode::Reduce(kind, a) => (7, kind as u32, [a, 0, 0]),
+        }
+    }
+}
+
+impl PartialEq for RowNode {
+    fn eq(&self, other: &RowNode) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for RowNode {}
+
+impl Hash for RowNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 /// A straight-line program over one row, all values f32.
 ///
 /// Output `i` receives node `stores[i]`: `n` values when the node varies along the row, one value
-/// when it is uniform. All stores happen in the last phase, so an output may share memory with an
-/// input of the same extent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// when it is uniform. An output may share memory with an input of the same extent: an element is
+/// read before it is written, and a row of an output is written only when no input is read later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowProgram {
     /// Access kind of each input.
     pub inputs: Vec<Access>,
@@ -169,6 +200,18 @@ impl RowProgram {
             levels.push(Level { phase: phase + after_reduction, varies });
         }
         levels
+    }
+
+    /// How often each node is an operand or a stored value, counting only users that are needed.
+    pub fn uses(&self) -> Vec<u16> {
+        let mut uses = vec![0_u16; self.nodes.len()];
+        self.stores.iter().for_each(|&id| uses[usize::from(id)] += 1);
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            if uses[id] > 0 {
+                node.operands().for_each(|operand| uses[usize::from(operand)] += 1);
+            }
+        }
+        uses
     }
 
     /// Whether the program has no reduction, so that a row may be cut anywhere.
