@@ -1,0 +1,78 @@
+//! What every layer of a pass sees, and how an entry reads the sequence.
+
+use castiron_ir::op::{BinaryOp, Extent, ReduceKind};
+use castiron_ir::{DType, Dim, Type, Value};
+
+use super::{ModelBuilder, RotaryTables};
+
+/// Values that all layers share; a layer takes what concerns it.
+#[derive(Clone, Default)]
+pub struct Context {
+    /// `bool[b,s]`: the tokens that are no padding. No token attends to the others.
+    pub mask: Option<Value>,
+    /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
+    pub past: Option<Value>,
+    /// Rotation angles of queries and keys.
+    pub rotary: Option<RotaryTables>,
+}
+
+impl Context {
+    /// The values in a fixed order.
+    pub(super) fn values(&self) -> Vec<&Value> {
+        let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
+        self.mask.iter().chain(&self.past).chain(rotary).collect()
+    }
+
+    /// The same context with its values, in that order, replaced.
+    pub(super) fn rebound(&self, values: &[Value]) -> Context {
+        let mut values = values.iter().cloned();
+        let mut next = |present: bool| if present { values.next() } else { None };
+        let (mask, past) = (next(self.mask.is_some()), next(self.past.is_some()));
+        let rotary = next(self.rotary.is_some()).zip(next(self.rotary.is_some()));
+        Context { mask, past, rotary: rotary.map(|(cos, sin)| RotaryTables { cos, sin }) }
+    }
+}
+
+/// The tokens of a pass and where they stand.
+pub struct Tokens {
+    /// `i32[b,s]`
+    pub ids: Value,
+    /// Positions `i32[1,s]` or, when they differ from row to row, `i32[b,s]`.
+    pub positions: Value,
+    /// `i32[]`: one more than the largest position.
+    pub length: Value,
+}
+
+impl ModelBuilder<'_> {
+    /// Reads a whole sequence: inputs `input_ids` and `attention_mask`. Positions count from 0
+    /// whatever is padding, as in transformers' `forward`.
+    pub fn whole_sequence(&self) -> (Self, Tokens) {
+        let ids = self.input("input_ids", Type::i32(["b", "s"]));
+        let mask = self.input("attention_mask", Type::i32(["b", "s"]));
+        let mask = mask.binary(BinaryOp::Ne, &mask.constant(0.0));
+        let positions = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
+        let length = self.builder.apply(Extent { of: "s".into() }, &[]);
+        let context = Context { mask: Some(mask), ..self.context.clone() };
+        (self.with_context(context), Tokens { ids, positions, length })
+    }
+
+    /// Reads the continuation of what is cached: inputs `input_ids` and `past`, the number of positions
+    /// that each row has cached. There is no mask: rows are padded on the right, `past` advances
+    /// by their true lengths, and what padding has written is overwritten before it is seen.
+    pub fn next_tokens(&self) -> (Self, Tokens) {
+        let ids = self.input("input_ids", Type::i32(["b", "s"]));
+        let past = self.input("past", Type::i32(["b"]));
+        let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
+        let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
+        let longest = past.reduce(ReduceKind::Max, &[0]).reshape([0usize; 0]);
+        let length = longest + self.builder.apply(Extent { of: "s".into() }, &[]);
+        let context = Context { past: Some(past), ..self.context.clone() };
+        (self.with_context(context), Tokens { ids, positions, length })
+    }
+
+    /// Ones where a token is no padding, `f32[b,s,1]`; nothing when there is no mask.
+    pub(super) fn mask_weights(&self) -> Option<Value> {
+        let mask = self.context.mask.as_ref()?;
+        Some(mask.cast(DType::F32).reshape([mask.dim(0), mask.dim(1), Dim::from(1)]))
+    }
+}

@@ -1,0 +1,128 @@
+//! The builder that models are written with: a region, a scope of tensor names, and what every
+//! layer of a pass sees.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use castiron_ir::op::fused::FusedOp;
+use castiron_ir::{BuildError, Builder, Entry, State, Type, Value, template};
+
+use super::{Context, Inventory, Size};
+
+/// Name of the loop index in templates of tensor and state names.
+const INDEX: &str = "i";
+
+/// Writes ops into a region and names their params relative to a scope such as `model.layers.{i}.`.
+/// The blocks are its methods.
+#[derive(Clone)]
+pub struct ModelBuilder<'a> {
+    /// The region.
+    pub(super) builder: Builder,
+    /// What every layer sees.
+    pub(super) context: Context,
+    tensors: &'a Inventory<'a>,
+    states: Rc<RefCell<Vec<State>>>,
+    scope: String,
+    /// How often the innermost loop runs; `None` outside of loops.
+    iterations: Option<usize>,
+}
+
+impl<'a> ModelBuilder<'a> {
+    /// Writes an entry; `body` gives its outputs by name.
+    ///
+    /// # Errors
+    /// The first op that could not be applied.
+    pub fn entry(
+        name: &str,
+        tensors: &'a Inventory<'a>,
+        body: impl FnOnce(&ModelBuilder<'a>) -> Vec<(&'static str, Value)>,
+    ) -> Result<Entry, BuildError> {
+        let m = ModelBuilder {
+            builder: Builder::new(),
+            context: Context::default(),
+            tensors,
+            states: Rc::default(),
+            scope: String::new(),
+            iterations: None,
+        };
+        let outputs = body(&m);
+        let results: Vec<&Value> = outputs.iter().map(|(_, value)| value).collect();
+        let body = m.builder.finish(&results)?;
+        let outputs = outputs.iter().map(|(name, _)| name.to_string()).collect();
+        Ok(Entry { name: name.to_owned(), states: m.states.take(), outputs, body })
+    }
+
+    /// An input of the entry.
+    pub fn input(&self, name: &str, ty: Type) -> Value {
+        self.builder.argument(name, ty)
+    }
+
+    /// The same builder with names relative to a nested scope; the scope itself for an empty name.
+    pub fn scope(&self, name: &str) -> ModelBuilder<'a> {
+        let dot = if name.is_empty() || name.ends_with('.') { "" } else { "." };
+        ModelBuilder { scope: format!("{}{name}{dot}", self.scope), ..self.clone() }
+    }
+
+    /// The same builder for layers that see something else.
+    pub fn with_context(&self, context: Context) -> ModelBuilder<'a> {
+        ModelBuilder { context, ..self.clone() }
+    }
+
+    /// A tensor of the checkpoint, named relative to the scope.
+    pub fn param(&self, name: &str, shape: &[&Size]) -> Value {
+        let name = format!("{}{name}", self.scope);
+        for i in 0..self.iterations.unwrap_or(1) {
+            let index = |symbol: &str| (symbol == INDEX && self.iterations.is_some()).then_some(i);
+            match template::expand(&name, &index) {
+                Ok(instance) => self.tensors.request(&instance, shape),
+                Err(error) => self.builder.fail("param", error.to_string()),
+            }
+        }
+        self.builder.param(name, shape.iter().map(|s| s.value()))
+    }
+
+    /// The layers `name.0`, `name.1`, …, each applied to the result of the one before.
+    pub fn repeat(
+        &self,
+        name: &str,
+        count: usize,
+        x: &Value,
+        layer: impl FnOnce(&ModelBuilder<'a>, &Value) -> Value,
+    ) -> Value {
+        let body = |inner: &Builder, values: &[Value]| {
+            let (x, shared) = values.split_at(1);
+            let mut m = self.scope(&format!("{name}.{{{INDEX}}}")).with_context(self.context.rebound(shared));
+            (m.builder, m.iterations) = (inner.clone(), Some(count));
+            vec![layer(&m, &x[0])]
+        };
+        self.builder.repeat(count, INDEX, &[x], &self.context.values(), body).swap_remove(0)
+    }
+
+    /// Number of the current layer as `f32[]`, counted from 1.
+    pub(super) fn layer_number(&self) -> Value {
+        let of = castiron_ir::Dim::symbol(INDEX) + castiron_ir::Dim::from(1);
+        self.builder.apply(castiron_ir::op::Extent { of }, &[]).cast(castiron_ir::DType::F32)
+    }
+
+    /// Appends rows `[b, …, s, …]` to the layer's cache at each batch entry's position; gives the
+    /// whole cache, whose capacity along that axis is the symbol `c`.
+    pub(super) fn cached(&self, name: &str, axis: usize, rows: &Value, position: &Value) -> Value {
+        let mut ty = rows.ty();
+        ty.shape[axis] = "c".into();
+        let name = format!("layers.{{{INDEX}}}.{name}");
+        self.states.borrow_mut().push(State { name: name.clone(), instances: self.iterations, ty: ty.clone() });
+        self.builder.state_update(&name, ty, axis, rows, position)
+    }
+
+    /// The plain ops of a fused op with one result.
+    pub(super) fn expand(&self, what: &str, op: &impl FusedOp, operands: &[&Value]) -> Value {
+        let operands: Vec<Value> = operands.iter().map(|&v| v.clone()).collect();
+        match op.expand(&operands) {
+            Ok(mut results) => results.swap_remove(0),
+            Err(error) => {
+                self.builder.fail(what, error.to_string());
+                operands[0].clone()
+            }
+        }
+    }
+}

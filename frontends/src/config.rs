@@ -1,0 +1,146 @@
+//! Reader of `config.json` that knows which keys were read: a key that is read nowhere and could
+//! change the numbers is an error, not a surprise.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use castiron_ir::op::UnaryOp;
+use serde_json::{Map, Value};
+
+/// A config that asks for what is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A required key is absent.
+    #[error("config: `{0}` is missing")]
+    Missing(String),
+    /// A value of another type or range.
+    #[error("config: `{key}` is {found}, expected {expected}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// Keys that no builder reads and that are not known to be harmless.
+    #[error("config: {0:?} are not implemented for this architecture")]
+    Unread(Vec<String>),
+}
+
+/// Keys that cannot change the numbers of a forward pass.
+const HARMLESS: &[&str] = &[
+    "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout",
+    "attention_probs_dropout_prob", "attn_pdrop", "bos_token_id", "chunk_size_feed_forward", "classifier_dropout",
+    "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing", "hidden_dropout_prob", "id2label",
+    "initializer_range", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type", "n_ctx",
+    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop",
+    "return_dict", "sep_token_id", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+    "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class", "torch_dtype",
+    "transformers_version", "unk_token_id", "use_cache",
+];
+
+/// A JSON object whose reads are recorded.
+pub struct ConfigReader<'a> {
+    object: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> ConfigReader<'a> {
+    /// A reader that has read nothing yet.
+    pub fn new(object: &'a Map<String, Value>) -> ConfigReader<'a> {
+        ConfigReader { object, read: RefCell::default() }
+    }
+
+    /// A value; `null` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.object.get(key).filter(|v| !v.is_null())
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let error = || ConfigError::Value { key: key.into(), found: value.to_string(), expected: expected.into() };
+        convert(value).map(Some).ok_or_else(error)
+    }
+
+    /// A positive integer below 2³¹.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        let fits = |v: &Value| v.as_u64().filter(|n| (1..1 << 31).contains(n)).map(|n| n as usize);
+        self.typed(key, "a positive integer", fits)
+    }
+
+    /// A positive integer that must be there.
+    ///
+    /// # Errors
+    /// No value or another one.
+    pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
+        self.size(key)?.ok_or_else(|| ConfigError::Missing(key.to_owned()))
+    }
+
+    /// A finite number.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        self.typed(key, "a finite number", |v| v.as_f64().filter(|x| x.is_finite()))
+    }
+
+    /// A truth value.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    /// An activation by transformers' name.
+    ///
+    /// # Errors
+    /// A name without a function.
+    pub fn activation(&self, key: &str, default: &str) -> Result<UnaryOp, ConfigError> {
+        let name = self.text(key)?.unwrap_or(default);
+        Ok(match name {
+            "gelu" => UnaryOp::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,
+            "relu" => UnaryOp::Relu,
+            "silu" | "swish" => UnaryOp::Silu,
+            "tanh" => UnaryOp::Tanh,
+            "sigmoid" => UnaryOp::Sigmoid,
+            _ => {
+                let expected = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
+                let (key, found, expected) = (key.to_owned(), name.to_owned(), expected.to_owned());
+                return Err(ConfigError::Value { key, found, expected });
+            }
+        })
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Keys with a value that were not read and could matter.
+    pub fn finish(self) -> Result<(), ConfigError> {
+        let read = self.read.into_inner();
+        let unread = self.object.iter().filter(|(key, value)| {
+            !value.is_null() && !read.contains(*key) && !HARMLESS.contains(&key.as_str())
+        });
+        let unread: Vec<String> = unread.map(|(key, _)| key.clone()).collect();
+        if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
+    }
+}

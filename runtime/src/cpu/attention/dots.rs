@@ -1,0 +1,109 @@
+//! Scores of few queries: dot products along the width of a key, which is read once as a stream.
+//!
+//! Four keys by up to three queries have 12 sums, four vectors of keys or queries pass by. The values
+//! of the same keys, which the product after the softmax reads, are asked for meanwhile.
+
+use super::tile::LANES;
+use crate::cpu::simd::{self, Kernel, Simd};
+
+/// Most queries of a pass.
+pub(super) const QUERIES: usize = 3;
+/// Keys of a turn.
+const KEYS: usize = 4;
+/// Keys between those in use and those asked for from memory.
+const AHEAD: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Rows somewhere in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// The first element.
+    pub at: *const f32,
+    /// Elements from row to row.
+    pub stride: usize,
+    /// Adjacent elements of a row.
+    pub width: usize,
+}
+
+/// `scores[key][query] = Σ q[query][i] · k[key][i]` for `R` queries.
+pub(super) struct Dots<const R: usize> {
+    /// `R` rows, `stride` a multiple of 8 and the elements beyond the width zeros.
+    pub queries: Rows,
+    /// The keys.
+    pub keys: Rows,
+    /// How many.
+    pub count: usize,
+    /// The first query's scores, [`LANES`] apart from key to key.
+    pub scores: *mut f32,
+    /// Values to be asked for, if they are to be.
+    pub values: Option<Rows>,
+}
+
+impl<const R: usize> Kernel for Dots<R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let width = self.keys.width;
+        let (whole, ragged) = (width - width % simd::LANES, width % simd::LANES);
+        for first in (0..self.count).step_by(KEYS) {
+            let present = KEYS.min(self.count - first);
+            let mut sums = [[s.splat(0.0); KEYS]; R];
+            // SAFETY: `Tile::scores` gives `count` keys, R queries and room for their scores. Missing
+            // keys of the last turn are stood in for by the last one.
+            unsafe {
+                let mut keys = [self.keys.at; KEYS];
+                for (i, key) in keys.iter_mut().enumerate() {
+                    *key = self.keys.at.add((first + i.min(present - 1)) * self.keys.stride);
+                }
+                self.ask(s, first);
+                for i in (0..whole).step_by(simd::LANES) {
+                    let mut q = [s.splat(0.0); R];
+                    for r in 0..R {
+                        q[r] = s.load(self.queries.at.add(r * self.queries.stride + i));
+                    }
+                    for j in 0..KEYS {
+                        let k = s.load(keys[j].add(i));
+                        for r in 0..R {
+                            sums[r][j] = s.mul_add(q[r], k, sums[r][j]);
+                        }
+                    }
+                }
+                if ragged > 0 {
+                    for j in 0..KEYS {
+                        let k = s.load_first(keys[j].add(whole), ragged);
+                        for r in 0..R {
+                            let q = s.load(self.queries.at.add(r * self.queries.stride + whole));
+                            sums[r][j] = s.mul_add(q, k, sums[r][j]);
+                        }
+                    }
+                }
+                for r in 0..R {
+                    let dots = s.sum4(sums[r]);
+                    for j in 0..present {
+                        *self.scores.add((first + j) * LANES + r) = dots[j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<const R: usize> Dots<R> {
+    /// Asks for keys to come, and for the values of these.
+    #[inline(always)]
+    fn ask<S: Simd>(&self, s: S, first: usize) {
+        let Some(values) = self.values else { return };
+        for key in first..first + KEYS {
+            let ahead = self.keys.at.wrapping_add((key + AHEAD) * self.keys.stride).cast::<u8>();
+            for line in 0..(self.keys.width * size_of::<f32>()).div_ceil(LINE) {
+                s.prefetch(ahead.wrapping_add(line * LINE));
+            }
+            let value = values.at.wrapping_add(key * values.stride).cast::<u8>();
+            for line in 0..(values.width * size_of::<f32>()).div_ceil(LINE) {
+                s.prefetch(value.wrapping_add(line * LINE));
+            }
+        }
+    }
+}

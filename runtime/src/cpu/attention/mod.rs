@@ -1,0 +1,187 @@
+//! Attention with an online softmax: `softmax(scale · q·kᵀ + bias) · v` over the visible keys.
+//!
+//! ```text
+//!   mod.rs      operands; which keys a query sees        tile.rs      a tile of queries by a run of keys
+//!   plan.rs     how work is split over threads           dots.rs      scores of few queries
+//!   state.rs    running sums; joining partial ones       softmax.rs   scores to weights
+//! ```
+//!
+//! A tile holds queries of all heads that share a key head, so that one pass over K and V serves them
+//! all. Its scores stand transposed, a key's 16 queries side by side:
+//!
+//! ```text
+//!           16 queries                              softmax goes down the columns, lane by lane;
+//!   keys ┌────────────┐   K is the left operand     then the same block is the left operand,
+//!        │ K · Qᵀ     │   where it lies,            its rows adjacent, of a product with V,
+//!        └────────────┘   Q becomes panels          where it lies
+//! ```
+//!
+//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. When
+//! there are fewer tiles than threads, or some would be left over, the keys are cut too, and the
+//! partial sums are joined after a barrier.
+//!
+//! Figures: `cargo run --release -p castiron-runtime --example kernel_peak -- attention`.
+#![allow(unsafe_code)] // Operands are pointers with strides.
+
+mod dots;
+mod plan;
+mod softmax;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use std::ops::Range;
+
+use super::isa::Isa;
+use super::pool::Worker;
+use super::scratch::Scratch;
+use plan::Plan;
+use state::State;
+use tile::{Room, Tile};
+
+/// An operand: its first element, and how many elements apart the indices of each axis are.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<P, const N: usize> {
+    /// The first element.
+    pub at: P,
+    /// Elements from one index to the next; 0 repeats.
+    pub strides: [usize; N],
+}
+
+impl<P, const N: usize> Strided<P, N> {
+    fn offset(&self, index: [usize; N]) -> usize {
+        self.strides.iter().zip(index).map(|(stride, i)| stride * i).sum()
+    }
+}
+
+/// The fused op [`castiron_ir::op::Attention`] on f32 in memory. A query that sees no key gives zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Instruction set.
+    pub isa: Isa,
+    /// `[b, g, r, s, t, d, e]`: batch, key heads, query heads of one, queries, keys, key width, value width.
+    pub extents: [usize; 7],
+    /// Over `[b, g, r, s, d]`.
+    pub q: Strided<*const f32, 5>,
+    /// Over `[b, g, t, d]`; only keys that a query sees are read, and the same of `v`.
+    pub k: Strided<*const f32, 4>,
+    /// Over `[b, g, t, e]`.
+    pub v: Strided<*const f32, 4>,
+    /// Over `[b, g, r, s, e]`.
+    pub out: Strided<*mut f32, 5>,
+    /// Over `[b]`: positions before the first query; 0 if absent.
+    pub past: Option<Strided<*const i32, 1>>,
+    /// Over `[b, t]`: a key of 0 is hidden.
+    pub mask: Option<Strided<*const u8, 2>>,
+    /// Over `[b, g, r, s, t]`: added to the scores.
+    pub bias: Option<Strided<*const f32, 5>>,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Scores become `cap · tanh(score / cap)` before the bias is added.
+    pub soft_cap: Option<f32>,
+    /// Whether query `i` of batch entry `n` sees only keys `j ≤ past[n] + i`.
+    pub causal: bool,
+    /// And only keys `j > past[n] + i - window`.
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// Scratch that each thread needs.
+    pub fn scratch_bytes(extents: &[usize; 7]) -> usize {
+        Room::bytes(extents)
+    }
+
+    /// Elements of the memory that the threads of a region share.
+    pub fn shared_floats(extents: &[usize; 7], workers: usize) -> usize {
+        Plan::shared_floats(extents, workers)
+    }
+
+    /// Computes this worker's share. Every worker of the region must call it, with the same operands.
+    ///
+    /// # Safety
+    /// Every element that the strides reach can be read, of K and V those of keys that some query
+    /// sees, and nobody writes them meanwhile. `out` can be written, and elements at different indices
+    /// are apart. `shared` is the same memory for all workers, used for nothing else until all of
+    /// them have returned.
+    ///
+    /// # Panics
+    /// When scratch or shared memory is too small.
+    pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, shared: *mut [f32]) {
+        // SAFETY: the caller vouches for `past`.
+        let plan = unsafe { Plan::new(self, worker.count) };
+        let mut carver = scratch.carve();
+        let mut room = Room::carve(&self.extents, &mut carver);
+        if plan.parts == 1 {
+            let memory = carver.take(plan.state_floats());
+            for job in plan.jobs([worker.index, worker.count]) {
+                let tile = self.tile(&plan, job);
+                let mut state = State::of(memory, tile.rows(), self.extents[6]);
+                // SAFETY: the caller's contract.
+                unsafe {
+                    tile.attend(tile.keys(), &mut state, &mut room);
+                    tile.write(&state);
+                }
+            }
+            return;
+        }
+        let size = plan.state_floats();
+        assert!(plan.jobs * size <= shared.len(), "shared memory of attention");
+        // SAFETY: the slot lies within the shared memory; before the barrier only the worker that has
+        // the job touches it, and afterwards only the one that has the tile.
+        let slot = |job: usize| unsafe { std::slice::from_raw_parts_mut(shared.cast::<f32>().add(job * size), size) };
+        for job in plan.jobs([worker.index, worker.count]) {
+            let tile = self.tile(&plan, job / plan.parts);
+            let mut state = State::of(slot(job), tile.rows(), self.extents[6]);
+            // SAFETY: the caller's contract.
+            unsafe { tile.attend(plan.part(tile.keys(), job % plan.parts), &mut state, &mut room) };
+        }
+        worker.barrier();
+        for unit in worker.range(plan.jobs / plan.parts, 1) {
+            let tile = self.tile(&plan, unit);
+            let (first, rest) = (unit * plan.parts, 1..plan.parts);
+            let mut total = State::of(slot(first), tile.rows(), self.extents[6]);
+            for part in rest {
+                total.join(self.isa, &State::of(slot(first + part), tile.rows(), self.extents[6]));
+            }
+            // SAFETY: the caller's contract.
+            unsafe { tile.write(&total) };
+        }
+    }
+
+    /// Tile number `unit`.
+    fn tile(&self, plan: &Plan, unit: usize) -> Tile<'_> {
+        let (head, tile) = (unit / plan.tiles, unit % plan.tiles);
+        let first = tile * plan.positions;
+        Tile {
+            attention: self,
+            batch: head / self.extents[1],
+            head: head % self.extents[1],
+            queries: first..self.extents[3].min(first + plan.positions),
+        }
+    }
+
+    /// The keys that a query sees, apart from masks. Both ends grow with the query.
+    ///
+    /// # Safety
+    /// `past` can be read at `batch`.
+    unsafe fn visible(&self, batch: usize, query: usize) -> Range<usize> {
+        let keys = self.extents[4] as i64;
+        // SAFETY: the caller's contract.
+        let past = self.past.map_or(0, |past| unsafe { *past.at.add(past.offset([batch])) });
+        let next = i64::from(past) + query as i64 + 1;
+        let end = if self.causal { next.clamp(0, keys) } else { keys };
+        let window = self.window.map_or(i64::MAX, |window| i64::try_from(window).unwrap_or(i64::MAX));
+        next.saturating_sub(window).clamp(0, end) as usize..end as usize
+    }
+
+    /// The keys that at least one of some queries sees.
+    ///
+    /// # Safety
+    /// As [`Attention::visible`].
+    unsafe fn visible_to_any(&self, batch: usize, queries: Range<usize>) -> Range<usize> {
+        // SAFETY: the caller's contract.
+        let (first, last) = unsafe { (self.visible(batch, queries.start), self.visible(batch, queries.end - 1)) };
+        first.start..last.end
+    }
+}

@@ -1,0 +1,371 @@
+//! A tile of queries, all heads of a key head, that meets its keys block by block.
+//!
+//! ```text
+//!   rows: query 0 of head 0, 1 …, query 1 of head 0, 1 …      panels of 16 rows
+//!
+//!   for a block of keys                       K and V of it stay in the cache
+//!     for a panel of rows that sees any       scores → weights → sums of values
+//! ```
+
+use std::f32::consts::LOG2_E;
+use std::ops::Range;
+
+use super::Attention;
+use super::dots::{self, Dots};
+use super::softmax::{Rescale, Shaping, Weigh};
+use super::state::State;
+use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums};
+use crate::cpu::scratch::{Carver, Scratch};
+use crate::cpu::simd;
+use crate::weights::PANEL;
+
+/// Rows of a panel.
+pub(super) const LANES: usize = PANEL;
+/// Rows of a tile, unless a single query has more heads.
+pub(super) const ROWS: usize = 64;
+/// Rows up to which scores are dot products along keys instead of a product of matrices.
+pub(super) const FEW: usize = 8;
+/// Keys of a block.
+const KEYS: usize = 64;
+
+/// The next number of whole panels.
+pub(super) const fn padded(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
+
+/// Working memory of a tile.
+pub(super) struct Room<'a> {
+    /// `[row][d]` of few rows, else `[panel][d][16]`; scaled.
+    queries: &'a mut [f32],
+    /// First visible key and the end of them for each row, as numbers.
+    begin: &'a mut [f32],
+    end: &'a mut [f32],
+    /// `[key][16]`
+    scores: &'a mut [f32],
+    bias: &'a mut [f32],
+    rescale: &'a mut [f32],
+    /// Copies of keys whose elements are apart.
+    keys: &'a mut [f32],
+    /// Copies of values whose elements are apart, or of their ragged columns.
+    values: &'a mut [f32],
+}
+
+impl<'a> Room<'a> {
+    /// Elements of each part for the largest tile, and of its state.
+    fn sizes(&[_, _, r, s, _, d, e]: &[usize; 7]) -> [usize; 9] {
+        let rows = if r * s <= FEW { r * s } else { r * (ROWS / r.max(1)).clamp(1, s.max(1)) };
+        let (panels, d) = (padded(rows), d.next_multiple_of(simd::LANES));
+        let block = KEYS * LANES;
+        [panels * d, panels, panels, block, block, LANES, KEYS * d, KEYS * padded(e), State::floats(rows, e)]
+    }
+
+    /// Scratch for a room and a state.
+    pub(super) fn bytes(extents: &[usize; 7]) -> usize {
+        Room::sizes(extents).into_iter().map(Scratch::bytes_of::<f32>).sum()
+    }
+
+    /// The room, without the state.
+    pub(super) fn carve(extents: &[usize; 7], carver: &mut Carver<'a>) -> Room<'a> {
+        let [queries, begin, end, scores, bias, rescale, keys, values, _] = Room::sizes(extents);
+        Room {
+            queries: carver.take(queries),
+            begin: carver.take(begin),
+            end: carver.take(end),
+            scores: carver.take(scores),
+            bias: carver.take(bias),
+            rescale: carver.take(rescale),
+            keys: carver.take(keys),
+            values: carver.take(values),
+        }
+    }
+}
+
+/// Some queries of all heads that share a key head.
+#[derive(Clone)]
+pub(super) struct Tile<'a> {
+    pub attention: &'a Attention,
+    /// Batch entry.
+    pub batch: usize,
+    /// Key head.
+    pub head: usize,
+    /// Positions of the queries.
+    pub queries: Range<usize>,
+}
+
+/// Part of a tile: rows of one panel, and the keys of a block that they see.
+struct Part<'a> {
+    rows: Range<usize>,
+    keys: Range<usize>,
+    /// Where the keys and values of the block are.
+    source: &'a Source,
+}
+
+/// Keys and values of a block.
+struct Source {
+    /// Number of the first key.
+    first: usize,
+    keys: dots::Rows,
+    /// Of the columns that are used in place.
+    values: dots::Rows,
+    /// Of the other columns; column 0 of these rows is that of the value.
+    copied: dots::Rows,
+}
+
+impl Tile<'_> {
+    /// Queries times heads.
+    pub(super) fn rows(&self) -> usize {
+        self.queries.len() * self.attention.extents[2]
+    }
+
+    /// The keys that a query of the tile sees.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    pub(super) unsafe fn keys(&self) -> Range<usize> {
+        // SAFETY: the caller's contract.
+        unsafe { self.attention.visible_to_any(self.batch, self.queries.clone()) }
+    }
+
+    fn is_few(&self) -> bool {
+        self.rows() <= FEW
+    }
+
+    /// Index of a row: batch entry, key head, head, query.
+    fn index(&self, row: usize) -> [usize; 4] {
+        let heads = self.attention.extents[2];
+        [self.batch, self.head, row % heads, self.queries.start + row / heads]
+    }
+
+    /// Attends to some of the keys, from an empty state on.
+    ///
+    /// # Safety
+    /// As [`Attention::run`]; some query of the tile sees each of the keys.
+    pub(super) unsafe fn attend(&self, keys: Range<usize>, state: &mut State<'_>, room: &mut Room<'_>) {
+        state.clear();
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.pack_queries(room);
+            for first in keys.clone().step_by(KEYS) {
+                let block = first..keys.end.min(first + KEYS);
+                let source = self.source(block.clone(), room);
+                for row in (0..self.rows()).step_by(LANES) {
+                    let rows = row..self.rows().min(row + LANES);
+                    let seen = self.attention.visible_to_any(self.batch, self.queries_of(&rows));
+                    let keys = block.start.max(seen.start)..block.end.min(seen.end);
+                    if !keys.is_empty() {
+                        self.meet(&Part { rows, keys, source: &source }, state, room);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Positions of the queries of some rows.
+    fn queries_of(&self, rows: &Range<usize>) -> Range<usize> {
+        self.index(rows.start)[3]..self.index(rows.end - 1)[3] + 1
+    }
+
+    /// Copies the queries, scaled, and notes what they see.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn pack_queries(&self, room: &mut Room<'_>) {
+        let Attention { q, scale, soft_cap, extents, .. } = *self.attention;
+        let d = extents[5];
+        let factor = soft_cap.map_or(scale * LOG2_E, |cap| scale / cap);
+        let (width, panel) = (d.next_multiple_of(simd::LANES), LANES * d);
+        room.queries.fill(0.0);
+        for row in 0..self.rows() {
+            let [b, g, r, s] = self.index(row);
+            // SAFETY: the caller vouches for `q` and `past`.
+            let (seen, source) = unsafe { (self.attention.visible(b, s), q.at.add(q.offset([b, g, r, s, 0]))) };
+            (room.begin[row], room.end[row]) = (seen.start as f32, seen.end as f32);
+            let (start, step) =
+                if self.is_few() { (row * width, 1) } else { (row / LANES * panel + row % LANES, LANES) };
+            for i in 0..d {
+                // SAFETY: as above.
+                room.queries[start + i * step] = factor * unsafe { *source.add(i * q.strides[4]) };
+            }
+        }
+    }
+
+    /// Keys and values of a block, copied where they must be.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn source(&self, block: Range<usize>, room: &mut Room<'_>) -> Source {
+        let Attention { k, v, extents: [.., d, e], .. } = *self.attention;
+        let index = [self.batch, self.head, block.start, 0];
+        // SAFETY: the caller vouches for the keys and values of the block.
+        unsafe {
+            let keys = dots::Rows { at: k.at.add(k.offset(index)), stride: k.strides[2], width: d };
+            let keys = match k.strides[3] {
+                1 => keys,
+                step => copy(keys, step, block.len(), 0, d, room.keys),
+            };
+            let values = dots::Rows { at: v.at.add(v.offset(index)), stride: v.strides[2], width: e };
+            let in_place = if v.strides[3] == 1 { e - e % PANEL } else { 0 };
+            let copied = copy(values, v.strides[3], block.len(), in_place, padded(e), room.values);
+            Source { first: block.start, keys, values: dots::Rows { width: in_place, ..values }, copied }
+        }
+    }
+
+    /// Adds the values of some keys, weighted, to the sums of some rows.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn meet(&self, part: &Part<'_>, state: &mut State<'_>, room: &mut Room<'_>) {
+        let Part { rows, keys, source } = part;
+        let isa = self.attention.isa;
+        // SAFETY: the caller's contract; rows, keys and columns lie within the tile and the block.
+        unsafe {
+            self.score(part, room);
+            self.copy_bias(part, room);
+            let shaping = self.shaping(part, room.bias, room.begin, room.end);
+            isa.run(Weigh {
+                scores: &mut room.scores[..keys.len() * LANES],
+                shaping,
+                vectors: rows.len().div_ceil(simd::LANES),
+                largest: &mut state.largest[rows.start..][..LANES],
+                total: &mut state.total[rows.start..][..LANES],
+                rescale: room.rescale,
+            });
+            let width = state.width;
+            let mix = &mut state.mix[rows.start * width..rows.end * width];
+            isa.run(Rescale { rows: mix, width, factors: room.rescale });
+            let left = Left { at: room.scores.as_ptr(), row: 1, step: LANES };
+            for column in (0..width).step_by(PANEL) {
+                let values = if column < source.values.width { source.values } else { source.copied };
+                let right = values.at.add((keys.start - source.first) * values.stride + column);
+                let sums = Sums { at: mix.as_mut_ptr().add(column), row: width, add: true };
+                let block = Block {
+                    left,
+                    right: Right::F32(right),
+                    step: values.stride,
+                    k: keys.len(),
+                    rows: rows.len(),
+                    sums,
+                };
+                block.multiply(isa);
+            }
+        }
+    }
+
+    /// Scores `[key][16]` of a part.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn score(&self, part: &Part<'_>, room: &mut Room<'_>) {
+        let Part { rows, keys, source } = part;
+        let (isa, d, skipped) = (self.attention.isa, self.attention.extents[5], keys.start - source.first);
+        // SAFETY: the keys are some of the block, the rows some of the tile.
+        unsafe {
+            let at = source.keys.at.add(skipped * source.keys.stride);
+            if !self.is_few() {
+                let block = Block {
+                    left: Left { at, row: source.keys.stride, step: 1 },
+                    right: Right::F32(room.queries[rows.start * d..].as_ptr()),
+                    step: LANES,
+                    k: d,
+                    rows: keys.len(),
+                    sums: Sums { at: room.scores.as_mut_ptr(), row: LANES, add: false },
+                };
+                return block.multiply(isa);
+            }
+            let width = d.next_multiple_of(simd::LANES);
+            let value = dots::Rows { at: source.values.at.add(skipped * source.values.stride), ..source.values };
+            for row in rows.clone().step_by(dots::QUERIES) {
+                let queries = dots::Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };
+                let keys_at = dots::Rows { at, ..source.keys };
+                let scores = room.scores[row..].as_mut_ptr();
+                let values = (row == rows.start).then_some(value);
+                let count = keys.len();
+                match rows.end - row {
+                    1 => isa.run(Dots::<1> { queries, keys: keys_at, count, scores, values }),
+                    2 => isa.run(Dots::<2> { queries, keys: keys_at, count, scores, values }),
+                    _ => isa.run(Dots::<{ dots::QUERIES }> { queries, keys: keys_at, count, scores, values }),
+                }
+            }
+        }
+    }
+
+    /// Copies the bias of a part to `[key][16]`.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn copy_bias(&self, part: &Part<'_>, room: &mut Room<'_>) {
+        let Some(bias) = self.attention.bias else { return };
+        for (lane, row) in part.rows.clone().enumerate() {
+            let [b, g, r, s] = self.index(row);
+            let start = bias.offset([b, g, r, s, part.keys.start]);
+            for i in 0..part.keys.len() {
+                // SAFETY: the caller vouches for the bias.
+                let x = unsafe { *bias.at.add(start + i * bias.strides[4]) };
+                // The lowest number hides a key only beside others: it must not become -∞.
+                let hides = x == f32::NEG_INFINITY;
+                room.bias[i * LANES + lane] = if hides { x } else { (x * LOG2_E).max(f32::MIN) };
+            }
+        }
+    }
+
+    /// What is done to the scores of a part.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn shaping<'r>(&self, part: &Part<'_>, bias: &'r [f32], begin: &'r [f32], end: &'r [f32]) -> Shaping<'r> {
+        let Attention { soft_cap, mask, bias: has_bias, .. } = *self.attention;
+        let Part { rows, keys, .. } = part;
+        let queries = self.queries_of(rows);
+        // SAFETY: the caller vouches for `past` and the mask.
+        let (first, last, mask) = unsafe {
+            let visible = |query: usize| self.attention.visible(self.batch, query);
+            let mask = mask.map(|mask| (mask.at.add(mask.offset([self.batch, keys.start])), mask.strides[1]));
+            (visible(queries.start), visible(queries.end - 1), mask)
+        };
+        let is_ragged = keys.start < last.start || keys.end > first.end;
+        Shaping {
+            cap: soft_cap.map(|cap| cap * LOG2_E),
+            bias: has_bias.map(|_| bias),
+            mask,
+            limits: is_ragged.then(|| (keys.start, &begin[rows.start..][..LANES], &end[rows.start..][..LANES])),
+        }
+    }
+
+    /// Writes the results.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    pub(super) unsafe fn write(&self, state: &State<'_>) {
+        let Attention { out, extents: [.., e], .. } = *self.attention;
+        for row in 0..self.rows() {
+            let [b, g, r, s] = self.index(row);
+            let inverse = state.inverse(row);
+            let mix = &state.mix[row * state.width..][..e];
+            // SAFETY: the caller vouches for `out`.
+            unsafe {
+                let target = out.at.add(out.offset([b, g, r, s, 0]));
+                for (i, x) in mix.iter().enumerate() {
+                    *target.add(i * out.strides[4]) = x * inverse;
+                }
+            }
+        }
+    }
+}
+
+/// Copies the columns of `count` rows from `first` on to rows of `stride`, in the same columns. Columns
+/// beyond the width are zeros.
+///
+/// # Safety
+/// The columns can be read, `step` apart.
+unsafe fn copy(from: dots::Rows, step: usize, count: usize, first: usize, stride: usize, to: &mut [f32]) -> dots::Rows {
+    if first < from.width {
+        for (i, row) in to.chunks_exact_mut(stride).take(count).enumerate() {
+            for column in first..from.width {
+                // SAFETY: the caller's contract.
+                row[column] = unsafe { *from.at.add(i * from.stride + column * step) };
+            }
+            row[from.width..].fill(0.0);
+        }
+    }
+    dots::Rows { at: to.as_ptr(), stride, width: from.width }
+}

@@ -1,0 +1,153 @@
+//! Products of two activations: `C[b][m][n] = Σ_k A[b][m][k] · B[b][k][n]` of any strides.
+//!
+//! The right operand becomes panels of 16 columns in scratch, block by block, for the same blocking
+//! and microkernel as packed weights.
+
+use std::ops::Range;
+
+use super::blocked::{self, Blocked, K_BLOCK, Panels};
+use super::microkernel::{Left, Right};
+use super::{Tile, split};
+use crate::cpu::isa::Isa;
+use crate::cpu::pool::Worker;
+use crate::cpu::scratch::Scratch;
+use crate::weights::PANEL;
+
+/// A batch of strided matrices of f32.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    /// First element of the matrix of a batch index.
+    pub at: &'a dyn Fn(usize) -> *const f32,
+    /// Elements from one row of the result (left operand) or column of it (right) to the next.
+    pub stride: usize,
+    /// Elements from `k` to `k + 1`.
+    pub step: usize,
+}
+
+/// A batch of products.
+#[derive(Clone, Copy)]
+pub struct Batched<'a> {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Number of products.
+    pub batch: usize,
+    /// Rows of each.
+    pub m: usize,
+    /// Columns of each.
+    pub n: usize,
+    /// Contracted extent.
+    pub k: usize,
+    /// `A`
+    pub lhs: Operand<'a>,
+    /// `B`
+    pub rhs: Operand<'a>,
+}
+
+impl Batched<'_> {
+    /// Scratch that each thread needs.
+    pub fn scratch_bytes(m: usize, n: usize, k: usize) -> usize {
+        blocked::scratch_bytes(m, n, 1) + Scratch::bytes_of::<f32>(m.min(blocked::ROWS) * k)
+    }
+
+    /// Computes this worker's share and hands it to the epilogue in parts of rows.
+    ///
+    /// # Safety
+    /// Every element of both operands can be read, and nobody writes it meanwhile.
+    ///
+    /// # Panics
+    /// When scratch is too small.
+    pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, epilogue: &mut dyn FnMut(Tile)) {
+        let [batches, rows, panels] =
+            split([worker.index, worker.count], [self.batch, self.m, self.n.div_ceil(PANEL)], self.isa.tile_rows());
+        for batch in batches {
+            // SAFETY: the caller's contract, for a part of the product.
+            unsafe { self.run_one(batch, rows.clone(), panels.clone(), scratch, epilogue) };
+        }
+    }
+
+    /// # Safety
+    /// As [`Batched::run`].
+    unsafe fn run_one(
+        &self,
+        batch: usize,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut Scratch,
+        epilogue: &mut dyn FnMut(Tile),
+    ) {
+        if panels.is_empty() {
+            return;
+        }
+        let (n, k) = (self.n, self.k);
+        let source = Strided { at: (self.rhs.at)(batch), column: self.rhs.stride, step: self.rhs.step, n };
+        let lhs = Left { at: (self.lhs.at)(batch), row: self.lhs.stride, step: self.lhs.step };
+        for first in rows.clone().step_by(blocked::ROWS) {
+            let rows = first..rows.end.min(first + blocked::ROWS);
+            let mut carver = scratch.carve();
+            // The microkernel wants rows or k adjacent, here rows from 0.
+            let copy = carver.take(self.m.min(blocked::ROWS) * k);
+            // SAFETY: rows and k of `lhs` can be read, and of `rhs` all.
+            unsafe {
+                let at = lhs.at.add(first * lhs.row);
+                let left = match (lhs.row, lhs.step) {
+                    (_, 1) | (1, _) => Left { at, ..lhs },
+                    _ => gather(Left { at, ..lhs }, rows.len(), k, copy),
+                };
+                let blocked = Blocked { isa: self.isa, left, panels: &source, groups: 1, n, k, batch };
+                blocked.run(0..rows.len(), panels.clone(), carver, &mut |tile| {
+                    epilogue(Tile { row: first + tile.row, ..tile });
+                });
+            }
+        }
+    }
+}
+
+/// Copies rows so that their `k` are adjacent.
+///
+/// # Safety
+/// Rows and `k` can be read.
+unsafe fn gather(from: Left, rows: usize, k: usize, copy: &mut [f32]) -> Left {
+    for (row, copy) in copy.chunks_exact_mut(k.max(1)).take(rows).enumerate() {
+        for (i, x) in copy.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            *x = unsafe { *from.at.add(row * from.row + i * from.step) };
+        }
+    }
+    Left { at: copy.as_ptr(), row: k, step: 1 }
+}
+
+/// Panels gathered from a strided matrix.
+struct Strided {
+    at: *const f32,
+    column: usize,
+    step: usize,
+    n: usize,
+}
+
+impl Panels for Strided {
+    const IN_PLACE: bool = false;
+
+    unsafe fn block(&self, panel: usize, _: usize, k: Range<usize>, _: bool, room: &mut [f32]) -> Right {
+        debug_assert!(k.len() <= K_BLOCK);
+        let columns = PANEL.min(self.n - panel * PANEL);
+        if columns < PANEL {
+            room.fill(0.0);
+        }
+        // SAFETY: the caller vouches for the panel's columns and for k.
+        unsafe {
+            let start = self.at.add(panel * PANEL * self.column + k.start * self.step);
+            if self.column == 1 {
+                for (i, row) in room.chunks_exact_mut(PANEL).take(k.len()).enumerate() {
+                    row.as_mut_ptr().copy_from_nonoverlapping(start.add(i * self.step), columns);
+                }
+            } else {
+                for column in 0..columns {
+                    for (i, row) in room.chunks_exact_mut(PANEL).take(k.len()).enumerate() {
+                        row[column] = *start.add(column * self.column + i * self.step);
+                    }
+                }
+            }
+        }
+        Right::F32(room.as_ptr())
+    }
+}

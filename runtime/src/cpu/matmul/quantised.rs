@@ -1,0 +1,106 @@
+//! Blocking of products with Q8_0, Q4_0 and Q4_1 weights.
+//!
+//! A worker quantises a block of rows of `x` into its scratch, then sweeps its panels; each panel
+//! is read from the cache for all tiles of the block. `k` is not cut: a panel of 4,096 is 70 KB.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::blocked::finish;
+use super::int_tile::{Format, IntTile, Q4_0, Q4_1, Q8_0, TILE_ROWS};
+use super::quantise::{Quantise, Quantised};
+use super::{Matmul, Rows, Tile};
+use crate::cpu::isa::Isa;
+use crate::cpu::scratch::{Carver, Scratch};
+use crate::weights::{Encoding, PANEL, PackedMatrix};
+
+/// Rows that are quantised together.
+const ROWS: usize = 64;
+/// Columns of a chunk, all groups together, for many rows and for those of one tile.
+const CHUNK: [usize; 2] = [128, 512];
+
+fn chunk_panels(shape: &PackedMatrix, one_tile: bool) -> usize {
+    (CHUNK[usize::from(one_tile)] / PANEL / shape.groups).clamp(1, shape.panels().max(1))
+}
+
+/// Scratch for up to `m` rows.
+pub(super) fn scratch_bytes(shape: &PackedMatrix, m: usize) -> usize {
+    let sums = |rows: usize, one_tile| shape.groups * rows * chunk_panels(shape, one_tile) * PANEL;
+    let count = sums(m.min(TILE_ROWS), true).max(sums(m.min(ROWS), false));
+    Scratch::bytes_of::<f32>(count) + Quantised::scratch_bytes(m.min(ROWS), shape.k)
+}
+
+impl Matmul<'_> {
+    /// # Safety
+    /// As [`Matmul::run`], for these rows and panels.
+    pub(super) unsafe fn run_quantised(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        mut scratch: Carver<'_>,
+        epilogue: &mut dyn FnMut(Tile),
+    ) {
+        let PackedMatrix { groups, n, k, .. } = self.shape;
+        let one_tile = rows.len() <= TILE_ROWS;
+        let chunk = chunk_panels(&self.shape, one_tile);
+        let height = rows.len().min(ROWS);
+        let sums = scratch.take(groups * height * chunk * PANEL);
+        let mut x = Quantised::take(height, k, &mut scratch);
+        for first in rows.clone().step_by(ROWS) {
+            let rows = first..rows.end.min(first + ROWS);
+            // SAFETY: the caller vouches for these rows of x.
+            let source = unsafe { Rows { at: self.x.at.add(first * self.x.stride), ..self.x } };
+            self.isa.run(Quantise { x: source, rows: rows.len(), k, out: &mut x });
+            for panel in panels.clone().step_by(chunk) {
+                let panels = panel..panels.end.min(panel + chunk);
+                self.sum_chunk(&x, rows.len(), panels.clone(), sums);
+                finish(rows.clone(), panels, [0, groups, n], sums, epilogue);
+            }
+        }
+    }
+
+    /// Sums `[group][row][column]` of a chunk.
+    fn sum_chunk(&self, x: &Quantised<'_>, rows: usize, panels: Range<usize>, sums: &mut [f32]) {
+        let width = panels.len() * PANEL;
+        let size = self.weights.len() / (self.shape.panels() * self.shape.groups);
+        for (i, panel) in panels.enumerate() {
+            for group in 0..self.shape.groups {
+                let panel = &self.weights[(panel * self.shape.groups + group) * size..][..size];
+                let sums = &mut sums[group * rows * width + i * PANEL..][..(rows - 1) * width + PANEL];
+                let product = PanelProduct { isa: self.isa, x, rows, panel, sums, width };
+                match self.shape.encoding {
+                    Encoding::Q8_0 => product.run::<Q8_0>(),
+                    Encoding::Q4_0 => product.run::<Q4_0>(),
+                    Encoding::Q4_1 => product.run::<Q4_1>(),
+                    Encoding::F32 | Encoding::F16 | Encoding::BF16 => unreachable!("not a quantised encoding"),
+                }
+            }
+        }
+    }
+}
+
+/// All rows by one panel.
+struct PanelProduct<'a> {
+    isa: Isa,
+    x: &'a Quantised<'a>,
+    rows: usize,
+    panel: &'a [u8],
+    sums: &'a mut [f32],
+    width: usize,
+}
+
+impl PanelProduct<'_> {
+    fn run<F: Format>(self) {
+        let format = PhantomData::<F>;
+        for first in (0..self.rows).step_by(TILE_ROWS) {
+            let (x, panel, stride) = (self.x, self.panel.as_ptr(), self.width);
+            let out = self.sums[first * stride..].as_mut_ptr();
+            match self.rows - first {
+                1 => self.isa.run(IntTile::<F, 1> { format, x, first, panel, out, stride }),
+                2 => self.isa.run(IntTile::<F, 2> { format, x, first, panel, out, stride }),
+                3 => self.isa.run(IntTile::<F, 3> { format, x, first, panel, out, stride }),
+                _ => self.isa.run(IntTile::<F, 4> { format, x, first, panel, out, stride }),
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! CPU executor.
+
+pub mod attention;
+pub mod isa;
+pub mod matmul;
+pub mod pool;
+pub mod row;
+pub mod scratch;
+pub mod simd;
