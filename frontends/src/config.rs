@@ -42,6 +42,8 @@ const HARMLESS: &[&str] = &[
 
 /// A JSON object whose reads are recorded.
 pub struct ConfigReader<'a> {
+    /// Where the object stands in the config, as a prefix of its keys.
+    prefix: String,
     object: &'a Map<String, Value>,
     read: RefCell<BTreeSet<String>>,
 }
@@ -49,7 +51,23 @@ pub struct ConfigReader<'a> {
 impl<'a> ConfigReader<'a> {
     /// A reader that has read nothing yet.
     pub fn new(object: &'a Map<String, Value>) -> ConfigReader<'a> {
-        ConfigReader { object, read: RefCell::default() }
+        ConfigReader { prefix: String::new(), object, read: RefCell::default() }
+    }
+
+    /// A reader of an object that stands at a key of the config.
+    pub fn nested(key: &str, object: &'a Map<String, Value>) -> ConfigReader<'a> {
+        ConfigReader { prefix: format!("{key}."), object, read: RefCell::default() }
+    }
+
+    /// The error of a value that has no meaning.
+    pub fn invalid(&self, key: &str, expected: &str) -> ConfigError {
+        let found = self.object.get(key).map_or_else(|| "missing".to_owned(), Value::to_string);
+        ConfigError::Value { key: format!("{}{key}", self.prefix), found, expected: expected.to_owned() }
+    }
+
+    /// The error of a key that has to be there.
+    pub fn missing(&self, key: &str) -> ConfigError {
+        ConfigError::Missing(format!("{}{key}", self.prefix))
     }
 
     /// A value; `null` counts as absent.
@@ -65,8 +83,7 @@ impl<'a> ConfigReader<'a> {
         convert: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let error = || ConfigError::Value { key: key.into(), found: value.to_string(), expected: expected.into() };
-        convert(value).map(Some).ok_or_else(error)
+        convert(value).map(Some).ok_or_else(|| self.invalid(key, expected))
     }
 
     /// A positive integer below 2³¹.
@@ -83,7 +100,17 @@ impl<'a> ConfigReader<'a> {
     /// # Errors
     /// No value or another one.
     pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
-        self.size(key)?.ok_or_else(|| ConfigError::Missing(key.to_owned()))
+        self.size(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A number of layers, which a builder may count through.
+    ///
+    /// # Errors
+    /// No value, or one that no model has.
+    pub fn layers(&self, key: &str) -> Result<usize, ConfigError> {
+        const MOST: usize = 10_000;
+        let layers = self.required_size(key)?;
+        if layers <= MOST { Ok(layers) } else { Err(self.invalid(key, "at most 10000 layers")) }
     }
 
     /// A finite number.
@@ -92,6 +119,14 @@ impl<'a> ConfigReader<'a> {
     /// Another value.
     pub fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
         self.typed(key, "a finite number", |v| v.as_f64().filter(|x| x.is_finite()))
+    }
+
+    /// A positive number.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn positive(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        self.typed(key, "a positive number", |v| v.as_f64().filter(|x| x.is_finite() && *x > 0.0))
     }
 
     /// A truth value.
@@ -124,9 +159,8 @@ impl<'a> ConfigReader<'a> {
             "tanh" => UnaryOp::Tanh,
             "sigmoid" => UnaryOp::Sigmoid,
             _ => {
-                let expected = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
-                let (key, found, expected) = (key.to_owned(), name.to_owned(), expected.to_owned());
-                return Err(ConfigError::Value { key, found, expected });
+                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
+                return Err(self.invalid(key, known));
             }
         })
     }
@@ -135,12 +169,12 @@ impl<'a> ConfigReader<'a> {
     ///
     /// # Errors
     /// Keys with a value that were not read and could matter.
-    pub fn finish(self) -> Result<(), ConfigError> {
-        let read = self.read.into_inner();
+    pub fn finish(&self) -> Result<(), ConfigError> {
+        let read = self.read.borrow();
         let unread = self.object.iter().filter(|(key, value)| {
             !value.is_null() && !read.contains(*key) && !HARMLESS.contains(&key.as_str())
         });
-        let unread: Vec<String> = unread.map(|(key, _)| key.clone()).collect();
+        let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }
 }

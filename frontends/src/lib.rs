@@ -6,4 +6,4 @@
 pub mod blocks;
 pub mod checkpoint;
 pub mod config;
-// models
+pub mod models;

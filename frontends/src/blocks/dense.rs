@@ -93,9 +93,9 @@ pub struct GatedMlp {
 }
 
 impl ModelBuilder<'_> {
-    /// Rows of the table `name.weight` at integer indices.
+    /// Rows of a table at integer indices; `name` is the tensor's.
     pub fn embed(&self, name: &str, rows: &Size, width: &Size, indices: &Value) -> Value {
-        self.scope(name).param("weight", &[rows, width]).gather(0, indices)
+        self.param(name, &[rows, width]).gather(0, indices)
     }
 
     /// A dense layer.

@@ -1,0 +1,162 @@
+//! BERT: bidirectional encoder, layer norms after each block, learned positions, token types.
+//! Sources: arXiv:1810.04805; transformers `models/bert/modeling_bert.py`.
+
+use castiron_ir::op::{NormKind, UnaryOp};
+use castiron_ir::{Entry, Type, Value};
+
+use super::{Head, ModelError};
+use crate::blocks::{
+    Attention, Inventory, Linear, Mlp, ModelBuilder, Norm, Pooling, Projections, Size,
+};
+use crate::config::ConfigReader;
+
+struct Bert {
+    prefix: String,
+    layers: usize,
+    vocab: Size,
+    positions: Size,
+    types: Size,
+    width: Size,
+    attention: Attention,
+    mlp: Mlp,
+    norm: Norm,
+    activation: UnaryOp,
+    labels: Size,
+    embedding: String,
+    head: String,
+}
+
+pub(super) fn entries(
+    config: &ConfigReader<'_>,
+    tensors: &Inventory<'_>,
+    head: Head,
+    labels: usize,
+    pooling: Option<Pooling>,
+) -> Result<Vec<Entry>, ModelError> {
+    let model = Bert::read(config, tensors, labels)?;
+    let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| model.forward(m, tensors, head))?];
+    if let Some(pooling) = pooling.filter(|_| head == Head::None) {
+        entries.push(ModelBuilder::entry("embed", tensors, |m| {
+            let (m, x) = model.encode(m);
+            vec![("sentence_embedding", m.pool(&x, pooling))]
+        })?);
+    }
+    let mut known_unused = vec!["*embeddings.position_ids"];
+    match head {
+        Head::None => known_unused.push("cls.*"),
+        Head::MaskedTokens => known_unused.extend(["*pooler.*", "cls.seq_relationship.*", "cls.predictions.*bias"]),
+        _ => known_unused.push("*pooler.*"),
+    }
+    tensors.check(&known_unused)?;
+    Ok(entries)
+}
+
+impl Bert {
+    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>, labels: usize) -> Result<Bert, ModelError> {
+        let sized = |key: &str| Ok::<_, ModelError>(Size::new(config.required_size(key)?, key));
+        let (width, heads) = (sized("hidden_size")?, sized("num_attention_heads")?);
+        if !width.value().is_multiple_of(heads.value()) {
+            return Err(config.invalid("num_attention_heads", "a divisor of hidden_size").into());
+        }
+        for key in ["is_decoder", "add_cross_attention"] {
+            if config.flag(key, false)? {
+                return Err(config.invalid(key, "false").into());
+            }
+        }
+        if config.text("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
+            return Err(config.invalid("position_embedding_type", "absolute").into());
+        }
+        let head_dim = Size::new(width.value() / heads.value(), "hidden_size / num_attention_heads");
+        let activation = config.activation("hidden_act", "gelu")?;
+        let prefix = tensors.prefix("bert.");
+        let tie = config.flag("tie_word_embeddings", true)?;
+        let embedding = format!("{prefix}embeddings.word_embeddings.weight");
+        let (embedding, head) = tensors.tied(&embedding, "cls.predictions.decoder.weight", tie);
+        let eps = config.positive("layer_norm_eps")?.unwrap_or(1e-12);
+        Ok(Bert {
+            prefix,
+            layers: config.layers("num_hidden_layers")?,
+            vocab: sized("vocab_size")?,
+            positions: sized("max_position_embeddings")?,
+            types: Size::new(config.size("type_vocab_size")?.unwrap_or(2), "type_vocab_size"),
+            attention: Attention {
+                width: width.clone(),
+                kv_heads: heads.clone(),
+                heads,
+                scale: 1.0 / (head_dim.value() as f64).sqrt(),
+                head_dim,
+                projections: Projections::Separate(["self.query", "self.key", "self.value"]),
+                linear: Linear::biased,
+                output: ("output.dense", Linear::biased),
+                divide_by_layer: false,
+                causal: false,
+            },
+            mlp: Mlp {
+                width: width.clone(),
+                inner: sized("intermediate_size")?,
+                activation,
+                layers: ["intermediate.dense", "output.dense"],
+                linear: Linear::biased,
+            },
+            norm: Norm { kind: NormKind::Layer, width: width.clone(), eps },
+            activation,
+            labels: Size::new(labels, "number of labels"),
+            width,
+            embedding,
+            head,
+        })
+    }
+
+    /// Token vectors `[b, s, n]`, with the builder that knows the mask.
+    fn encode<'a>(&self, m: &ModelBuilder<'a>) -> (ModelBuilder<'a>, Value) {
+        let (m, tokens) = m.whole_sequence();
+        let types = m.input("token_type_ids", Type::i32(["b", "s"]));
+        let words = m.embed(&self.embedding, &self.vocab, &self.width, &tokens.ids);
+        let e = m.scope(&self.prefix).scope("embeddings");
+        let x = words
+            + e.embed("token_type_embeddings.weight", &self.types, &self.width, &types)
+            + e.embed("position_embeddings.weight", &self.positions, &self.width, &tokens.positions);
+        let x = e.norm("LayerNorm", &x, &self.norm);
+        let x = m.scope(&self.prefix).repeat("encoder.layer", self.layers, &x, |m, x| {
+            let attended = m.attention("attention", x, &self.attention);
+            let x = m.norm("attention.output.LayerNorm", &(attended + x), &self.norm);
+            m.norm("output.LayerNorm", &(m.mlp("", &x, &self.mlp) + &x), &self.norm)
+        });
+        (m, x)
+    }
+
+    fn forward(
+        &self,
+        m: &ModelBuilder<'_>,
+        tensors: &Inventory<'_>,
+        head: Head,
+    ) -> Vec<(&'static str, Value)> {
+        let (m, x) = self.encode(m);
+        let pooler = |m: &ModelBuilder<'_>| m.scope(&self.prefix).pooler("pooler.dense", &x, &self.width);
+        let classifier = |name: &str, x: &Value| m.linear(name, x, &Linear::biased(&self.width, &self.labels));
+        match head {
+            Head::MaskedTokens => vec![("logits", self.masked_tokens(&m, &x))],
+            Head::Sequence => vec![("logits", classifier("classifier", &pooler(&m)))],
+            Head::Tokens => vec![("logits", classifier("classifier", &x))],
+            Head::Span => {
+                let scores = classifier("qa_outputs", &x);
+                let part = |at: usize| scores.slice(2, at, at + 1).reshape([x.dim(0), x.dim(1)]);
+                vec![("start_logits", part(0)), ("end_logits", part(1))]
+            }
+            Head::None | Head::LanguageModel => {
+                let has_pooler = tensors.has(&format!("{}pooler.dense.weight", self.prefix));
+                let pooled = has_pooler.then(|| ("pooler_output", pooler(&m)));
+                std::iter::once(("last_hidden_state", x.clone())).chain(pooled).collect()
+            }
+        }
+    }
+
+    /// Scores of every token of the vocabulary, `[b, s, vocab]`.
+    fn masked_tokens(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
+        let head = m.scope("cls.predictions");
+        let x = head.linear("transform.dense", x, &Linear::biased(&self.width, &self.width)).unary(self.activation);
+        let x = head.norm("transform.LayerNorm", &x, &self.norm);
+        let bias = if self.head == self.embedding { "bias" } else { "decoder.bias" };
+        x.linear(&m.param(&self.head, &[&self.vocab, &self.width])) + head.param(bias, &[&self.vocab])
+    }
+}
