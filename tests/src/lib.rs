@@ -1,1 +1,4 @@
-//! castiron-tests
+//! What the tests of the whole house share: reference folders and comparisons.
+
+pub mod fixture;
+pub mod oracle;

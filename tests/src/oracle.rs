@@ -1,0 +1,61 @@
+//! Reference folders under the reference interpreter.
+
+use std::collections::HashMap;
+
+use castiron_frontends::checkpoint::Checkpoint;
+use castiron_frontends::models::Model;
+use castiron_ir::interpret::{Binding, run_entry};
+use castiron_ir::{DType, Tensor, TensorSource};
+
+/// A model under the interpreter.
+pub struct Oracle<'a> {
+    /// Its graph.
+    pub model: &'a Model,
+    checkpoint: &'a Checkpoint,
+    states: HashMap<String, Tensor>,
+}
+
+impl<'a> Oracle<'a> {
+    /// A model that has seen nothing.
+    pub fn new(model: &'a Model, checkpoint: &'a Checkpoint) -> Oracle<'a> {
+        Oracle { model, checkpoint, states: HashMap::new() }
+    }
+
+    /// Runs an entry on inputs by name; missing token types are zeros.
+    pub fn run(&mut self, entry: &str, inputs: &dyn Fn(&str) -> Option<Tensor>, capacity: usize) -> HashMap<String, Tensor> {
+        let entry = self.model.module.entry(entry).expect("the model has the entry");
+        let ids = inputs("input_ids").expect("a test gives token ids");
+        let zeros = || Tensor::from_fn(DType::I32, &ids.shape, |_| 0.0);
+        let arguments: Vec<Tensor> =
+            entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(zeros)).collect();
+        let params = |name: &str| {
+            let stored = self.checkpoint.tensor(name)?;
+            let mut values = vec![0.0; stored.shape.iter().product()];
+            stored.read(0, &mut values);
+            let data = values.into_iter().map(f64::from).collect();
+            Some(Tensor { dtype: DType::F32, shape: stored.shape, data })
+        };
+        let binding = Binding::from([("c".to_owned(), capacity)]);
+        let results = run_entry(entry, &arguments, &binding, &params, &mut self.states).expect("the entry runs");
+        entry.outputs.iter().cloned().zip(results).collect()
+    }
+
+    /// Feeds tokens at a position; gives the scores of the next one.
+    pub fn step(&mut self, tokens: &[u32], past: usize, capacity: usize) -> Vec<f64> {
+        let ids = Tensor::from_fn(DType::I32, &[1, tokens.len()], |i| tokens[i[1]].into());
+        let one = |x: usize| Tensor { dtype: DType::I32, shape: vec![1], data: vec![x as f64] };
+        let inputs = |name: &str| match name {
+            "input_ids" => Some(ids.clone()),
+            "past" => Some(one(past)),
+            "last" => Some(one(tokens.len() - 1)),
+            _ => None,
+        };
+        self.run("step", &inputs, capacity).remove("logits").expect("a step gives logits").data
+    }
+}
+
+/// Number of the largest score, the first of equal ones.
+pub fn argmax(scores: &[f64]) -> u32 {
+    let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
+    (1..scores.len()).fold(0, better) as u32
+}
