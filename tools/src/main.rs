@@ -1,2 +1,7 @@
-//! castiron
-fn main() {}
+//! The `castiron` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    castiron::commands::main()
+}

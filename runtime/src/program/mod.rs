@@ -6,6 +6,7 @@
 
 mod print;
 pub mod row;
+mod validate;
 pub mod view;
 
 use castiron_ir::{DType, Dim, Type};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::weights::PackedMatrix;
 use row::RowProgram;
+pub use validate::{Fault, MAX_RANK, ProgramError};
 use view::View;
 
 /// Everything that an artifact computes.
@@ -49,6 +51,16 @@ pub enum WeightForm {
     },
     /// Panels for matrix products; also readable row by row.
     Packed(PackedMatrix),
+}
+
+impl WeightForm {
+    /// Bytes of one instance; `None` on overflow.
+    pub fn bytes(&self) -> Option<usize> {
+        match self {
+            WeightForm::Dense { dtype, shape } => crate::tensor::tensor_bytes(*dtype, shape),
+            WeightForm::Packed(matrix) => matrix.bytes(),
+        }
+    }
 }
 
 /// A tensor that outlives a call, or one for each iteration of a repeat.

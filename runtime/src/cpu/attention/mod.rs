@@ -110,6 +110,9 @@ impl Attention {
     pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, shared: *mut [f32]) {
         // SAFETY: the caller vouches for `past`.
         let plan = unsafe { Plan::new(self, worker.count) };
+        if plan.jobs == 0 {
+            return;
+        }
         let mut carver = scratch.carve();
         let mut room = Room::carve(&self.extents, &mut carver);
         if plan.parts == 1 {
@@ -166,6 +169,9 @@ impl Attention {
     /// # Safety
     /// `past` can be read at `batch`.
     unsafe fn visible(&self, batch: usize, query: usize) -> Range<usize> {
+        if self.causal && self.window == Some(0) {
+            return 0..0;
+        }
         let keys = self.extents[4] as i64;
         // SAFETY: the caller's contract.
         let past = self.past.map_or(0, |past| unsafe { *past.at.add(past.offset([batch])) });

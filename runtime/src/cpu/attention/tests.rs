@@ -55,8 +55,8 @@ impl Case {
 
     fn is_visible(&self, batch: usize, query: usize, key: usize) -> bool {
         let past = self.past.as_ref().map_or(0, |past| past[batch]);
-        let (at, key) = (i64::from(past) + query as i64, key as i64);
-        (!self.causal || key <= at) && self.window.is_none_or(|window| key > at - window as i64)
+        let (at, key) = (i128::from(past) + query as i128, key as i128);
+        (!self.causal || key <= at) && self.window.is_none_or(|window| key > at - window as i128)
     }
 
     fn is_unmasked(&self, batch: usize, key: usize) -> bool {

@@ -1,21 +1,18 @@
-//! Speed of row functions: `cargo run --release -p castiron-runtime --example row_peak [listing]`.
-//!
-//! Each program runs over a million elements, cut into rows; time is the median of runs, bandwidth
-//! counts every operand once. With `listing`, the generated code is printed too.
+//! Row programs over a million elements, cut into rows; bandwidth counts every operand once.
 #![allow(unsafe_code)] // Calls row functions on slices.
-
-use std::time::Instant;
 
 use castiron_ir::op::{BinaryOp, UnaryOp};
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::row::RowFunction;
 use castiron_runtime::program::row::{Access, RowNode, RowNodeId, RowProgram, RowReduce};
 
+use crate::machine::{median, noise};
+
 const ELEMENTS: usize = 1 << 20;
 const RUNS: usize = 31;
 
-fn main() {
-    let is_listing = std::env::args().nth(1).is_some_and(|arg| arg == "listing");
+/// Prints the speed of each program, and its generated code if asked to.
+pub fn report(is_listing: bool) {
     println!("{:<12} {:>7} {:<9} {:>9} {:>8} {:>12}", "program", "row", "path", "ms", "GB/s", "compile µs");
     for (name, row, program) in programs() {
         for isa in Isa::available() {
@@ -35,36 +32,23 @@ fn main() {
 /// The function and the median time that it takes to compile.
 fn compile(program: &RowProgram, isa: Isa) -> (RowFunction, f64) {
     let once = || RowFunction::compile(program, isa).expect("the program compiles");
-    let us = median((0..RUNS).map(|_| elapsed_ms(&mut || drop(once())) * 1e3));
+    let us = median(RUNS, || drop(once())) * 1e6;
     (once(), us)
 }
 
 /// Median time in ms over all elements.
 fn run(function: &RowFunction, program: &RowProgram, row: usize) -> f64 {
-    let noise = |seed: usize| (0..ELEMENTS).map(|i| ((i * 7919 + seed * 31) % 2003) as f32 / 400.0 - 2.5).collect();
-    let inputs: Vec<Vec<f32>> = (0..program.inputs.len()).map(noise).collect();
+    let inputs: Vec<Vec<f32>> = vec![noise(ELEMENTS); program.inputs.len()];
     let mut output = vec![0.0_f32; ELEMENTS];
-    let mut pass = || {
+    let pass = || {
         for start in (0..ELEMENTS - row + 1).step_by(row) {
-            let sources: [*const f32; 4] = std::array::from_fn(|i| inputs.get(i).map_or(std::ptr::null(), |x| &x[start]));
+            let sources: [*const f32; 4] =
+                std::array::from_fn(|i| inputs.get(i).map_or(std::ptr::null(), |x| &x[start]));
             // SAFETY: all rows have `row` elements from `start` on; the output is no input.
             unsafe { function.call(&sources[..inputs.len()], &[&mut output[start]], row) };
         }
     };
-    pass();
-    median((0..RUNS).map(|_| elapsed_ms(&mut pass)))
-}
-
-fn elapsed_ms(work: &mut dyn FnMut()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-fn median(times: impl Iterator<Item = f64>) -> f64 {
-    let mut times: Vec<f64> = times.collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    1e3 * median(RUNS, pass)
 }
 
 fn programs() -> [(&'static str, usize, RowProgram); 6] {

@@ -1,0 +1,76 @@
+//! `castiron compile`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use castiron_frontends::checkpoint::Checkpoint;
+use serde_json::json;
+
+use super::arguments::Compile;
+use super::{Outcome, output};
+use crate::compiler::{self, Compilation};
+
+pub(super) fn run(arguments: &Compile) -> Outcome {
+    let start = Instant::now();
+    let path = super::source::locate(&arguments.source.source)?;
+    let artifact = arguments.output.clone().unwrap_or_else(|| default_name(&path));
+    let checkpoint = Checkpoint::open(&path)?;
+    let opened = start.elapsed();
+    let compilation = compiler::compile(&checkpoint, &arguments.source.compiling.options())?;
+    let writing = Instant::now();
+    let size = write(&compilation, &artifact)?;
+    if arguments.json {
+        let passes: Vec<_> = compilation.reports.iter().map(|r| {
+            json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": r.time.as_secs_f64() * 1e3 })
+        });
+        let object = json!({
+            "artifact": artifact,
+            "architecture": compilation.description.architecture,
+            "task": compilation.description.task,
+            "bytes": size,
+            "weight_bytes": compilation.compiled.weight_bytes()?,
+            "ops": compilation.ops,
+            "kernels": compilation.kernels(),
+            "passes": passes,
+            "open_ms": opened.as_secs_f64() * 1e3,
+            "compile_ms": compilation.time.as_secs_f64() * 1e3,
+            "write_ms": writing.elapsed().as_secs_f64() * 1e3,
+            "total_ms": start.elapsed().as_secs_f64() * 1e3,
+        });
+        println!("{object}");
+    } else {
+        print!("{}", summary(&compilation));
+        println!("wrote {} ({}) in {}", artifact.display(), output::bytes(size), output::seconds(start.elapsed()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes an artifact and shows how far it is.
+pub(super) fn write(compilation: &Compilation<'_>, path: &Path) -> Result<u64, compiler::CompileError> {
+    let bar = output::bytes_bar("weights", compilation.compiled.weight_bytes()?);
+    let size = compilation.write(path, &|done| bar.set_position(done));
+    bar.finish_and_clear();
+    size
+}
+
+/// What the passes did, in a few lines.
+pub(super) fn summary(compilation: &Compilation<'_>) -> String {
+    let mut text = format!("{}: {} ops", compilation.description.architecture, compilation.ops);
+    let mut ops = compilation.ops;
+    for report in &compilation.reports {
+        if report.ops_after != ops {
+            text.push_str(&format!(" -> {} {}", report.ops_after, report.pass));
+            ops = report.ops_after;
+        }
+    }
+    text.push_str(&format!("\n{} kernels, compiled in {}\n", compilation.kernels(), output::seconds(compilation.time)));
+    text
+}
+
+fn default_name(path: &Path) -> PathBuf {
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let mut name = name.unwrap_or("model".as_ref()).to_owned();
+    name.push(".iron");
+    PathBuf::from(name)
+}

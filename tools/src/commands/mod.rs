@@ -1,0 +1,36 @@
+//! The command line: one file for each command or group of like ones.
+
+mod arguments;
+mod compile;
+mod inspect;
+mod opt;
+mod output;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Cli, Command};
+
+/// What commands give: whether all is well, or what went wrong.
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Parses the command line and executes it. Exit codes: 0 success, 1 failure or a comparison that
+/// does not hold, 2 a command line that does not parse.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Compile(arguments) => compile::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Opt(arguments) => opt::run(arguments),
+        Command::Completions { shell } => {
+            arguments::completions(*shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        output::error(error.as_ref());
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,43 @@
+//! What commands print besides their results: progress on standard error, errors, sizes.
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints an error with what caused it.
+pub(super) fn error(error: &(dyn Error + 'static)) {
+    eprintln!("error: {error}");
+    let mut source = error.source();
+    let mut said = error.to_string();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            eprintln!("  caused by: {text}");
+        }
+        said = text;
+        source = cause.source();
+    }
+}
+
+/// A bar over bytes; hidden unless a person is watching.
+pub(super) fn bytes_bar(what: &str, total: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:>10} {bar:40} {bytes:>10} of {total_bytes} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style).with_message(what.to_owned())
+}
+
+/// Bytes for people.
+pub(super) fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}
+
+/// A time for people.
+pub(super) fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}

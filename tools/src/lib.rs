@@ -1,0 +1,5 @@
+//! castiron's command line as a library: the compiler's pipeline and the commands on top of it.
+
+pub mod commands;
+pub mod compiler;
+pub mod published;
