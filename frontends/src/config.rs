@@ -32,9 +32,11 @@ pub enum ConfigError {
 const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout",
     "attention_probs_dropout_prob", "attn_pdrop", "bos_token_id", "chunk_size_feed_forward", "classifier_dropout",
-    "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing", "hidden_dropout_prob", "id2label",
+    "directionality", "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing", "hidden_dropout_prob", "id2label",
     "initializer_range", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type", "n_ctx",
-    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop",
+    "output_attentions", "output_hidden_states", "pad_token_id",
+    "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
+    "pretraining_tp", "problem_type", "resid_pdrop",
     "return_dict", "sep_token_id", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
     "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class", "torch_dtype",
     "transformers_version", "unk_token_id", "use_cache",

@@ -1,110 +1,137 @@
-//! Checkpoint folders: `config.json` and safetensors, single or sharded, memory-mapped.
+//! Checkpoints: a folder of safetensors with `config.json`, or a GGUF file, memory-mapped.
+//!
+//! [`Checkpoint`] gives both the same face: a config in transformers' words, tensors by transformers'
+//! names, and the assets beside them. [`gguf`] reads the single-file format, [`source`] finds a
+//! checkpoint by its name on the hub.
 
+mod assets;
+mod error;
+mod files;
+pub mod gguf;
 mod mmap;
+mod safetensors;
+mod sentence;
+mod slow_tokenizer;
+pub mod source;
+mod tokenizer_json;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use castiron_ir::{DType, Tensor};
+use castiron_ir::{DType, Storage, StoredTensor, Tensor, TensorSource, TextAssets};
 use memmap2::Mmap;
-use safetensors::tensor::TensorInfo;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-/// A folder that cannot be read as a checkpoint.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// A file that cannot be opened or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A JSON file that is not a JSON object.
-    #[error("{path}: not a JSON object: {message}")]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// The parser's words.
-        message: String,
-    },
-    /// A file that is not valid safetensors.
-    #[error("{path}: not a valid safetensors file: {source}")]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: safetensors::SafeTensorError,
-    },
-    /// Neither a safetensors file nor an index.
-    #[error("{0}: holds neither model.safetensors nor model.safetensors.index.json")]
-    NoWeights(PathBuf),
-    /// An index without a map of names to files, or with a file outside the folder.
-    #[error("{path}: `weight_map` {problem}")]
-    Index {
-        /// The index.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A name that occurs twice.
-    #[error("tensor `{0}` occurs twice in the checkpoint")]
-    Duplicate(String),
-    /// An element type without a counterpart in the IR.
-    #[error("tensor `{name}` has element type {dtype}, which is not supported")]
-    DType {
-        /// The tensor.
-        name: String,
-        /// Its type in the file.
-        dtype: String,
-    },
-}
+pub use error::CheckpointError;
+pub use sentence::Sentence;
+
+/// Bytes at either end of a tensor that go into the hash.
+const HASHED_BYTES: usize = 4096;
 
 /// Where a tensor lies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Location {
     file: usize,
-    start: usize,
-    end: usize,
-    dtype: DType,
+    bytes: Range<usize>,
+    storage: Storage,
     shape: Vec<usize>,
+    /// Heads whose rows come in rotary pairs (0, d/2, 1, d/2 + 1, …) and are to be put in halves.
+    paired_heads: Option<usize>,
 }
 
 /// An opened checkpoint. Only headers have been read; tensor bytes stay on disk until asked for.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// `config.json`.
+    /// `config.json`, or the same put together from a GGUF file's keys.
     pub config: Map<String, Value>,
+    /// `generation_config.json`, or the same put together from a GGUF file's keys.
+    pub generation: Option<Map<String, Value>>,
+    /// How sentences are embedded, if the checkpoint is a sentence encoder.
+    pub sentence: Option<Sentence>,
+    folder: Option<PathBuf>,
     files: Vec<Mmap>,
     tensors: BTreeMap<String, Location>,
+    gguf: Option<(PathBuf, gguf::Header)>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint folder.
+    /// Opens a checkpoint: a folder, or a GGUF file. A folder that holds safetensors is read as such,
+    /// else its one `*.gguf` is.
     ///
     /// # Errors
     /// Missing or malformed files, each named.
-    pub fn open(folder: &Path) -> Result<Checkpoint, CheckpointError> {
-        let config = read_object(&folder.join("config.json"))?;
-        let mut checkpoint = Checkpoint { config, files: Vec::new(), tensors: BTreeMap::new() };
-        let single = folder.join("model.safetensors");
-        let index = folder.join("model.safetensors.index.json");
-        if single.is_file() {
-            checkpoint.add_file(&single)?;
-        } else if index.is_file() {
-            for shard in shards(&index)? {
-                checkpoint.add_file(&folder.join(shard))?;
-            }
-        } else {
-            return Err(CheckpointError::NoWeights(folder.to_owned()));
+    pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
+        if path.is_file() {
+            return Checkpoint::open_gguf(path, None);
+        }
+        let single = path.join("model.safetensors");
+        let index = path.join("model.safetensors.index.json");
+        let shards = match (single.is_file(), index.is_file()) {
+            (true, _) => vec!["model.safetensors".to_owned()],
+            (false, true) => safetensors::shards(&index)?,
+            (false, false) => return Checkpoint::open_gguf(&only_gguf(path)?, Some(path)),
+        };
+        let config = files::read_object(&path.join("config.json"))?;
+        let mut checkpoint = Checkpoint {
+            generation: files::optional_object(&path.join("generation_config.json"))?,
+            sentence: sentence::read(path, &config)?,
+            config,
+            folder: Some(path.to_owned()),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            gguf: None,
+        };
+        for shard in shards {
+            let file = path.join(shard);
+            let map = map(&file)?;
+            let tensors = safetensors::tensors(&file, &map, checkpoint.files.len())?;
+            checkpoint.add_file(map, tensors)?;
         }
         Ok(checkpoint)
     }
 
+    fn open_gguf(path: &Path, folder: Option<&Path>) -> Result<Checkpoint, CheckpointError> {
+        let map = map(path)?;
+        if !map.starts_with(gguf::MAGIC) {
+            return Err(CheckpointError::NoWeights(path.to_owned()));
+        }
+        let invalid = |source| CheckpointError::Gguf { path: path.to_owned(), source };
+        let header = gguf::Header::parse(&map).map_err(invalid)?;
+        let model = gguf::model(&header, &map).map_err(invalid)?;
+        let own = folder.map(|folder| files::optional_object(&folder.join("generation_config.json"))).transpose()?;
+        let generation = match own.flatten() {
+            Some(own) => own,
+            None => gguf::generation(&header, &map).map_err(invalid)?,
+        };
+        let mut checkpoint = Checkpoint {
+            config: model.config,
+            generation: Some(generation),
+            sentence: None,
+            folder: folder.map(Path::to_owned),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            gguf: Some((path.to_owned(), header)),
+        };
+        checkpoint.add_file(map, model.tensors)?;
+        Ok(checkpoint)
+    }
+
+    fn add_file(&mut self, map: Mmap, tensors: Vec<(String, Location)>) -> Result<(), CheckpointError> {
+        for (name, location) in tensors {
+            if self.tensors.insert(name.clone(), location).is_some() {
+                return Err(CheckpointError::Duplicate(name));
+            }
+        }
+        self.files.push(map);
+        Ok(())
+    }
+
     /// Names of the tensors, sorted. Names that transformers renames on loading are renamed:
-    /// `LayerNorm.gamma` and `.beta` are `.weight` and `.bias`.
+    /// `LayerNorm.gamma` and `.beta` are `.weight` and `.bias`, and a GGUF file's names are the
+    /// transformers model's.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -114,77 +141,116 @@ impl Checkpoint {
         self.tensors.get(name).map(|t| t.shape.as_slice())
     }
 
-    /// A tensor's values, each as `f64`.
-    pub fn tensor(&self, name: &str) -> Option<Tensor> {
-        let at = self.tensors.get(name)?;
-        let bytes = &self.files[at.file][at.start..at.end];
-        let data = bytes.chunks_exact(at.dtype.size()).map(|b| decode(at.dtype, b)).collect();
-        Some(Tensor::new(at.dtype, at.shape.clone(), data))
+    /// Names and shapes of all tensors.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.tensors.iter().map(|(name, at)| (name.clone(), at.shape.clone())).collect()
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<(), CheckpointError> {
-        let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-        let invalid = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
-        let map = mmap::map(path).map_err(io)?;
-        // Deserialising checks that the offsets tile the file and fit shapes and types.
-        SafeTensors::deserialize(&map).map_err(invalid)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
-        let data = header + 8;
-        for (name, info) in metadata.tensors() {
-            let location = locate(&name, info, self.files.len(), data)?;
-            let renamed = current_name(&name);
-            if self.tensors.insert(renamed, location).is_some() {
-                return Err(CheckpointError::Duplicate(name));
-            }
+    /// Whether two tensors are stored with the same values in the same way.
+    pub fn same_values(&self, a: &str, b: &str) -> bool {
+        let [a, b] = [a, b].map(|name| TensorSource::tensor(self, name));
+        a.zip(b).is_some_and(|(a, b)| (a.shape, a.storage, a.bytes) == (b.shape, b.storage, b.bytes))
+    }
+
+    /// How text becomes tokens. A folder's own files go before what its GGUF file says; a checkpoint
+    /// without a tokenizer has an empty one.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or a tokenizer of an unknown kind.
+    pub fn text_assets(&self) -> Result<TextAssets, CheckpointError> {
+        let own = self.folder.as_ref().map(|folder| assets::read(folder, &self.config)).transpose()?;
+        let own = own.unwrap_or_default();
+        let Some((path, header)) = self.gguf.as_ref().filter(|_| own.tokenizer.is_empty()) else { return Ok(own) };
+        let invalid = |source| CheckpointError::Gguf { path: path.clone(), source };
+        let stored = gguf::text_assets(header, &self.files[0]).map_err(invalid)?;
+        let chat_template = own.chat_template.or(stored.chat_template);
+        let special_tokens = stored.special_tokens.into_iter().chain(own.special_tokens).collect();
+        Ok(TextAssets { tokenizer: stored.tokenizer, chat_template, special_tokens })
+    }
+
+    /// SHA-256, in hexadecimal, of what tells a checkpoint from others without reading all of it:
+    /// the config, and of each tensor its description and the ends of its bytes.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(Value::from(self.config.clone()).to_string());
+        for (name, at) in &self.tensors {
+            let bytes = &self.files[at.file][at.bytes.clone()];
+            let tail = &bytes[bytes.len().saturating_sub(HASHED_BYTES)..];
+            hash.update(format!("\n{name} {:?} {:?}\n", at.storage, at.shape));
+            hash.update(&bytes[..bytes.len().min(HASHED_BYTES)]);
+            hash.update(tail);
         }
-        self.files.push(map);
-        Ok(())
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// How a tensor's elements are stored.
+    pub fn storage(&self, name: &str) -> Option<Storage> {
+        self.tensors.get(name).map(|t| t.storage)
+    }
+
+    /// A tensor's values, each as `f64`; those of quantised blocks have type f32.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        let stored = TensorSource::tensor(self, name)?;
+        let (dtype, data) = match stored.storage {
+            Storage::Dense(dtype) => {
+                (dtype, stored.bytes.chunks_exact(dtype.size()).map(|b| decode(dtype, b)).collect())
+            }
+            Storage::Blocks(_) => {
+                let mut values = vec![0.0; stored.shape.iter().product()];
+                stored.read(0, &mut values);
+                (DType::F32, values.into_iter().map(f64::from).collect())
+            }
+        };
+        Some(Tensor::new(dtype, stored.shape, data))
     }
 }
 
-fn locate(name: &str, info: &TensorInfo, file: usize, data: usize) -> Result<Location, CheckpointError> {
-    let dtype = match info.dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I8 => DType::I8,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool,
-        other => return Err(CheckpointError::DType { name: name.to_owned(), dtype: format!("{other:?}") }),
-    };
-    let (start, end) = (data + info.data_offsets.0, data + info.data_offsets.1);
-    Ok(Location { file, start, end, dtype, shape: info.shape.clone() })
-}
-
-fn current_name(name: &str) -> String {
-    let renamed = |old: &str, new: &str| name.strip_suffix(old).map(|stem| format!("{stem}{new}"));
-    renamed("LayerNorm.gamma", "LayerNorm.weight")
-        .or_else(|| renamed("LayerNorm.beta", "LayerNorm.bias"))
-        .unwrap_or_else(|| name.to_owned())
-}
-
-fn read_object(path: &Path) -> Result<Map<String, Value>, CheckpointError> {
-    let text = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text)
-        .map_err(|e| CheckpointError::Json { path: path.to_owned(), message: e.to_string() })
-}
-
-/// Files of a sharded checkpoint, each once, in order of name.
-fn shards(index: &Path) -> Result<Vec<String>, CheckpointError> {
-    let problem = |problem: String| CheckpointError::Index { path: index.to_owned(), problem };
-    let object = read_object(index)?;
-    let map = object.get("weight_map").and_then(Value::as_object).ok_or_else(|| problem("is missing".into()))?;
-    let mut files: Vec<String> = Vec::new();
-    for (tensor, file) in map {
-        let file = file.as_str().filter(|f| !f.is_empty() && !f.contains(['/', '\\']));
-        files.push(file.ok_or_else(|| problem(format!("gives no file of this folder for `{tensor}`")))?.to_owned());
+impl TensorSource for Checkpoint {
+    /// Bytes of the file itself, but for a GGUF file's query and key rows, which are put in
+    /// transformers' order here.
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let at = self.tensors.get(name)?;
+        let stored = &self.files[at.file][at.bytes.clone()];
+        let bytes = match at.paired_heads {
+            Some(heads) => Cow::Owned(halves_from_pairs(stored, at.shape[0], heads)),
+            None => Cow::Borrowed(stored),
+        };
+        Some(StoredTensor { shape: at.shape.clone(), storage: at.storage, bytes })
     }
-    files.sort();
-    files.dedup();
-    Ok(files)
+}
+
+/// Each head's rows from pairs (0, d/2, 1, d/2 + 1, …) to halves (0, 1, …, d/2, d/2 + 1, …).
+fn halves_from_pairs(stored: &[u8], rows: usize, heads: usize) -> Vec<u8> {
+    let row = stored.len() / rows.max(1);
+    let mut bytes = Vec::with_capacity(stored.len());
+    for head in stored.chunks_exact((stored.len() / heads).max(1)) {
+        for half in 0..2 {
+            head.chunks_exact(2 * row).for_each(|pair| bytes.extend_from_slice(&pair[half * row..][..row]));
+        }
+    }
+    bytes
+}
+
+fn map(path: &Path) -> Result<Mmap, CheckpointError> {
+    mmap::map(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+/// The one GGUF file of a folder.
+fn only_gguf(folder: &Path) -> Result<PathBuf, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: folder.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".gguf") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    match names.as_slice() {
+        [] => Err(CheckpointError::NoWeights(folder.to_owned())),
+        [name] => Ok(folder.join(name)),
+        _ => Err(CheckpointError::SeveralGguf { folder: folder.to_owned(), files: names }),
+    }
 }
 
 /// One little-endian element.
@@ -202,3 +268,6 @@ fn decode(dtype: DType, b: &[u8]) -> f64 {
         DType::U8 | DType::Bool => b[0].into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use castiron_ir::{BuildError, Description, Entry, Module, Task};
 use serde_json::{Map, Value};
 
+use crate::checkpoint::Checkpoint;
 use crate::blocks::{Inventory, Pooling, SameValues, TensorError};
 use crate::config::{ConfigError, ConfigReader};
 
@@ -98,7 +99,22 @@ pub struct Model {
     pub description: Description,
 }
 
-/// Builds the graph of a checkpoint.
+/// Builds the graph of an opened checkpoint.
+///
+/// # Errors
+/// As [`build`].
+pub fn of(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
+    build(Sources {
+        config: &checkpoint.config,
+        generation: checkpoint.generation.as_ref(),
+        pooling: checkpoint.sentence.map(|s| s.pooling),
+        max_input: checkpoint.sentence.and_then(|s| s.max_input),
+        shapes: checkpoint.shapes(),
+        same_values: &|a, b| checkpoint.same_values(a, b),
+    })
+}
+
+/// Builds the graph of a checkpoint from what it says of itself.
 ///
 /// # Errors
 /// An unknown architecture; config keys that are missing, invalid or not implemented; tensors that

@@ -1,0 +1,61 @@
+//! Small files of a checkpoint folder, each of which may be absent.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::CheckpointError;
+
+/// A JSON object that must be there.
+pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, CheckpointError> {
+    let text = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// A file's bytes; nothing if there is no such file.
+pub(super) fn optional(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(CheckpointError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// A file's text; nothing if there is no such file.
+pub(super) fn optional_text(path: &Path) -> Result<Option<String>, CheckpointError> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|_| content(path, "is not UTF-8"));
+    optional(path)?.map(text).transpose()
+}
+
+/// A JSON object; nothing if there is no such file.
+pub(super) fn optional_object(path: &Path) -> Result<Option<Map<String, Value>>, CheckpointError> {
+    optional(path)?.map(|text| parse(path, &text)).transpose()
+}
+
+/// A JSON array of objects; nothing if there is no such file.
+pub(super) fn optional_list(path: &Path) -> Result<Option<Vec<Map<String, Value>>>, CheckpointError> {
+    optional(path)?.map(|text| parse(path, &text)).transpose()
+}
+
+fn parse<T: for<'de> serde::Deserialize<'de>>(path: &Path, text: &[u8]) -> Result<T, CheckpointError> {
+    serde_json::from_slice(text).map_err(|e| CheckpointError::Json { path: path.to_owned(), message: e.to_string() })
+}
+
+/// An error about what a file says.
+pub(super) fn content(path: &Path, problem: impl Into<String>) -> CheckpointError {
+    CheckpointError::Content { path: path.to_owned(), problem: problem.into() }
+}
+
+/// A value of an object, `null` counting as absent, or the error that names file and key.
+pub(super) fn value<T>(
+    path: &Path,
+    object: &Map<String, Value>,
+    key: &str,
+    expected: &str,
+    convert: impl FnOnce(&Value) -> Option<T>,
+) -> Result<Option<T>, CheckpointError> {
+    let Some(value) = object.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
+    let wrong = || content(path, format!("`{key}` is {value}, expected {expected}"));
+    convert(value).map(Some).ok_or_else(wrong)
+}
