@@ -30,16 +30,60 @@ pub enum ConfigError {
 
 /// Keys that cannot change the numbers of a forward pass.
 const HARMLESS: &[&str] = &[
-    "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout",
-    "attention_probs_dropout_prob", "attn_pdrop", "bos_token_id", "chunk_size_feed_forward", "classifier_dropout",
-    "directionality", "dtype", "embd_pdrop", "eos_token_id", "gradient_checkpointing", "hidden_dropout_prob", "id2label",
-    "initializer_range", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type", "n_ctx",
-    "output_attentions", "output_hidden_states", "pad_token_id",
-    "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
-    "pretraining_tp", "problem_type", "resid_pdrop",
-    "return_dict", "sep_token_id", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
-    "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class", "torch_dtype",
-    "transformers_version", "unk_token_id", "use_cache",
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "_num_labels",
+    "architectures",
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attn_pdrop",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "directionality",
+    "dtype",
+    "embd_pdrop",
+    "eos_token_id",
+    "gradient_checkpointing",
+    "finetuning_task",
+    "hidden_dropout_prob",
+    "id2label",
+    "initializer_range",
+    "is_encoder_decoder",
+    "is_llama_config",
+    "label2id",
+    "max_position_embeddings",
+    "model_type",
+    "n_ctx",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "pad_token_id",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "pretraining_tp",
+    "problem_type",
+    "resid_pdrop",
+    "return_dict",
+    "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers.js_config",
+    "transformers_version",
+    "unk_token_id",
+    "use_bfloat16",
+    "use_cache",
 ];
 
 /// A JSON object whose reads are recorded.
@@ -173,9 +217,10 @@ impl<'a> ConfigReader<'a> {
     /// Keys with a value that were not read and could matter.
     pub fn finish(&self) -> Result<(), ConfigError> {
         let read = self.read.borrow();
-        let unread = self.object.iter().filter(|(key, value)| {
-            !value.is_null() && !read.contains(*key) && !HARMLESS.contains(&key.as_str())
-        });
+        let unread = self
+            .object
+            .iter()
+            .filter(|(key, value)| !value.is_null() && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
         let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }

@@ -1,8 +1,20 @@
 //! castiron's runtime: loads artifacts and executes them.
+//!
+//! ```text
+//!  artifact   reading files          program   what they tell the runtime to do
+//!  session    executing them         bind      symbols become numbers, addresses are checked
+//!  text       tokens and chats       plan      where buffers lie
+//!  tasks      what models are for    cpu       kernels, threads and their executor
+//!  tensor, memory, weights
+//! ```
 pub mod artifact;
+pub mod bind;
 pub mod cpu;
 pub mod memory;
-pub mod tensor;
+pub mod plan;
 pub mod program;
+pub mod session;
+pub mod tasks;
+pub mod tensor;
 pub mod text;
 pub mod weights;

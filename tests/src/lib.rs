@@ -1,5 +1,4 @@
 //! What the tests of the whole house share: reference folders and comparisons.
 
 pub mod fixture;
-pub mod mutation;
 pub mod oracle;

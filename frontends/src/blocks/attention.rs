@@ -1,7 +1,7 @@
 //! Self-attention with its projections, cache and positions.
 
-use castiron_ir::op::{self, Rope};
 use castiron_ir::Value;
+use castiron_ir::op::{self, Rope};
 
 use super::{LinearKind, ModelBuilder, Size};
 
@@ -75,7 +75,8 @@ impl ModelBuilder<'_> {
             bias: false,
         };
         let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(&m.context.past).chain(&m.context.mask).collect();
-        let mixed = m.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]).reshape([b, s, (g * r * d).into()]);
+        let mixed =
+            m.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]).reshape([b, s, (g * r * d).into()]);
         let inner = &attention.heads * &attention.head_dim;
         let (name, linear) = attention.output;
         m.linear(name, &mixed, &linear(&inner, &attention.width))

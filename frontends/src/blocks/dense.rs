@@ -1,7 +1,7 @@
 //! Embeddings, dense layers, norms and MLPs.
 
-use castiron_ir::op::{self, Dot, NormKind, UnaryOp};
 use castiron_ir::Value;
+use castiron_ir::op::{self, Dot, NormKind, UnaryOp};
 
 use super::{ModelBuilder, Size};
 

@@ -20,6 +20,11 @@ pub fn linear(base: f64, dim: usize, factor: f64) -> Vec<f32> {
     inverse_frequencies(base, dim).into_iter().map(|f| f / factor as f32).collect()
 }
 
+/// A divisor for each frequency: `1 / (divisor_j · base^(2j/d))`. There are `dim / 2` divisors.
+pub fn divided(base: f64, dim: usize, divisors: &[f64]) -> Vec<f32> {
+    powers(base, dim).into_iter().zip(divisors).map(|(p, &divisor)| 1.0 / (divisor as f32 * p)).collect()
+}
+
 /// Llama 3.1's scaling: long wavelengths are stretched by `factor`, short ones stay, and those
 /// between are blended.
 #[derive(Clone, Copy, Debug)]

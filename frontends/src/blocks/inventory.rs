@@ -123,8 +123,7 @@ impl<'a> Inventory<'a> {
         if let Some(error) = &record.misshapen {
             return Err(error.clone());
         }
-        let left_over =
-            |name: &&String| !record.used.contains(*name) && !known_unused.iter().any(|p| matches(p, name));
+        let left_over = |name: &&String| !record.used.contains(*name) && !known_unused.iter().any(|p| matches(p, name));
         let unused: Vec<String> = self.shapes.keys().filter(left_over).cloned().collect();
         if unused.is_empty() { Ok(()) } else { Err(TensorError::Unused(unused)) }
     }

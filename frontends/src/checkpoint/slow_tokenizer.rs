@@ -81,9 +81,10 @@ fn word_piece(path: &Path, text: &str, settings: &Settings<'_>) -> Result<Vec<u8
     let token = |content: &String| Ok(Token { id: id(path, &vocab, content)?, content: content.clone() });
     let frame = Frame { start: Some(token(&cls)?), end: Some(token(&sep)?), restart: false };
     let known = |content: &&String| vocab.contains_key(content.as_str());
-    let added = [&unk, &sep, &pad, &cls, &mask].into_iter().filter(known).map(|content| {
-        Ok(Added { id: id(path, &vocab, content)?, content: content.clone(), special: true, lstrip: false })
-    });
+    let added = [&unk, &sep, &pad, &cls, &mask]
+        .into_iter()
+        .filter(known)
+        .map(|content| Ok(Added { id: id(path, &vocab, content)?, content: content.clone(), special: true }));
     let added = added.collect::<Result<_, _>>()?;
     let normalizer = json!({
         "type": "BertNormalizer",
@@ -162,7 +163,7 @@ fn added_tokens(
     let mut added = Vec::new();
     for content in extra.keys() {
         let (id, special) = (id(&added_path, &extra, content)?, special.contains(&content.as_str()));
-        added.push(Added { id, content: content.clone(), special, lstrip: false });
+        added.push(Added { id, content: content.clone(), special });
     }
     let taken = added.iter().map(|token| token.id + 1).max().unwrap_or(0);
     let mut next = taken.max(u32::try_from(vocab.len()).unwrap_or(u32::MAX));
@@ -173,7 +174,7 @@ fn added_tokens(
             next += 1;
             next - 1
         };
-        added.push(Added { id, content: content.to_owned(), special: true, lstrip: false });
+        added.push(Added { id, content: content.to_owned(), special: true });
     }
     Ok(added)
 }

@@ -19,8 +19,6 @@ pub(super) struct Added {
     pub(super) content: String,
     /// Whether decoding may leave it out.
     pub(super) special: bool,
-    /// Whether it takes the white space before it.
-    pub(super) lstrip: bool,
 }
 
 impl Document {
@@ -49,7 +47,7 @@ impl Added {
             "id": self.id,
             "content": self.content,
             "single_word": false,
-            "lstrip": self.lstrip,
+            "lstrip": false,
             "rstrip": false,
             "normalized": false,
             "special": self.special,

@@ -5,9 +5,7 @@ use castiron_ir::op::{NormKind, UnaryOp};
 use castiron_ir::{Entry, Type, Value};
 
 use super::{Head, ModelError};
-use crate::blocks::{
-    Attention, Inventory, Linear, Mlp, ModelBuilder, Norm, Pooling, Projections, Size,
-};
+use crate::blocks::{Attention, Inventory, Linear, Mlp, ModelBuilder, Norm, Pooling, Projections, Size};
 use crate::config::ConfigReader;
 
 struct Bert {
@@ -24,6 +22,7 @@ struct Bert {
     labels: Size,
     embedding: String,
     head: String,
+    head_bias: String,
 }
 
 pub(super) fn entries(
@@ -44,7 +43,7 @@ pub(super) fn entries(
     let mut known_unused = vec!["*embeddings.position_ids"];
     match head {
         Head::None => known_unused.push("cls.*"),
-        Head::MaskedTokens => known_unused.extend(["*pooler.*", "cls.seq_relationship.*", "cls.predictions.*bias"]),
+        Head::MaskedTokens => known_unused.extend(["*pooler.*", "cls.seq_relationship.*", "cls.predictions.bias"]),
         _ => known_unused.push("*pooler.*"),
     }
     tensors.check(&known_unused)?;
@@ -72,6 +71,7 @@ impl Bert {
         let tie = config.flag("tie_word_embeddings", true)?;
         let embedding = format!("{prefix}embeddings.word_embeddings.weight");
         let (embedding, head) = tensors.tied(&embedding, "cls.predictions.decoder.weight", tie);
+        let (_, head_bias) = tensors.tied("cls.predictions.bias", "cls.predictions.decoder.bias", tie);
         let eps = config.positive("layer_norm_eps")?.unwrap_or(1e-12);
         Ok(Bert {
             prefix,
@@ -104,6 +104,7 @@ impl Bert {
             width,
             embedding,
             head,
+            head_bias,
         })
     }
 
@@ -125,12 +126,7 @@ impl Bert {
         (m, x)
     }
 
-    fn forward(
-        &self,
-        m: &ModelBuilder<'_>,
-        tensors: &Inventory<'_>,
-        head: Head,
-    ) -> Vec<(&'static str, Value)> {
+    fn forward(&self, m: &ModelBuilder<'_>, tensors: &Inventory<'_>, head: Head) -> Vec<(&'static str, Value)> {
         let (m, x) = self.encode(m);
         let pooler = |m: &ModelBuilder<'_>| m.scope(&self.prefix).pooler("pooler.dense", &x, &self.width);
         let classifier = |name: &str, x: &Value| m.linear(name, x, &Linear::biased(&self.width, &self.labels));
@@ -156,7 +152,6 @@ impl Bert {
         let head = m.scope("cls.predictions");
         let x = head.linear("transform.dense", x, &Linear::biased(&self.width, &self.width)).unary(self.activation);
         let x = head.norm("transform.LayerNorm", &x, &self.norm);
-        let bias = if self.head == self.embedding { "bias" } else { "decoder.bias" };
-        x.linear(&m.param(&self.head, &[&self.vocab, &self.width])) + head.param(bias, &[&self.vocab])
+        x.linear(&m.param(&self.head, &[&self.vocab, &self.width])) + m.param(&self.head_bias, &[&self.vocab])
     }
 }

@@ -48,8 +48,14 @@ impl Llama {
         let (width, heads) = (sized("hidden_size")?, sized("num_attention_heads")?);
         let kv_heads = config.size("num_key_value_heads")?.unwrap_or(heads.value());
         let head_dim = config.size("head_dim")?.unwrap_or(width.value() / heads.value());
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
+            return Err(config.invalid("head_dim", &format!("an even width of heads, not {head_dim}")).into());
+        }
         if !heads.value().is_multiple_of(kv_heads) {
             return Err(config.invalid("num_key_value_heads", "a divisor of num_attention_heads").into());
+        }
+        if config.flag("rope_interleaved", false)? {
+            return Err(config.invalid("rope_interleaved", "false").into());
         }
         let activation = config.activation("hidden_act", "silu")?;
         let (attention_bias, mlp_bias) = (config.flag("attention_bias", false)?, config.flag("mlp_bias", false)?);

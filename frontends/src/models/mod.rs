@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use castiron_ir::{BuildError, Description, Entry, Module, Task};
 use serde_json::{Map, Value};
 
-use crate::checkpoint::Checkpoint;
 use crate::blocks::{Inventory, Pooling, SameValues, TensorError};
+use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigError, ConfigReader};
 
 /// A checkpoint that no builder can turn into a graph.
@@ -142,9 +142,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
     Ok(Model { module: Module { entries }, description })
 }
 
-fn architecture(
-    config: &ConfigReader<'_>,
-) -> Result<&'static (&'static str, Family, Head, Task), ModelError> {
+fn architecture(config: &ConfigReader<'_>) -> Result<&'static (&'static str, Family, Head, Task), ModelError> {
     let model_type = config.text("model_type")?;
     let named = match config.get("architectures") {
         None => None,
@@ -157,3 +155,6 @@ fn architecture(
     let unknown = || name.or(model_type).unwrap_or("(none)").to_owned();
     found.ok_or_else(|| ModelError::Architecture { found: unknown() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,11 @@ pub(super) fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize
     let rope = ConfigReader::nested(key, parameters);
     let base = rope.number("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
     let positions = max_positions as f64;
-    let kind = rope.text("rope_type")?.or(rope.text("type")?).unwrap_or("default");
-    if dim % 2 == 1 || base <= 0.0 {
-        return Err(rope.invalid("rope_theta", "a positive number, with heads of even width"));
+    let (new_kind, old_kind) = (rope.text("rope_type")?, rope.text("type")?);
+    let kind_key = if new_kind.is_none() && old_kind.is_some() { "type" } else { "rope_type" };
+    let kind = new_kind.or(old_kind).unwrap_or("default");
+    if base <= 0.0 {
+        return Err(rope.invalid("rope_theta", "a positive number"));
     }
     if rope.number("partial_rotary_factor")?.is_some_and(|share| share != 1.0) {
         return Err(rope.invalid("partial_rotary_factor", "1, the only one implemented for this architecture"));
@@ -49,9 +51,13 @@ pub(super) fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize
             plain(Llama3 { factor: factor(&rope)?, low, high, positions }.frequencies(base, dim))
         }
         "yarn" => yarn(&rope, original, base, dim, positions)?,
-        _ => return Err(rope.invalid("rope_type", "default, linear, dynamic, llama3 or yarn")),
+        "longrope" => longrope(&rope, base, dim)?,
+        _ => return Err(rope.invalid(kind_key, "default, linear, dynamic, llama3, yarn or longrope")),
     };
     rope.finish()?;
+    if rotary.frequencies.iter().any(|f| !f.is_finite()) {
+        return Err(rope.invalid(kind_key, "a scaling whose frequencies are finite"));
+    }
     Ok(rotary)
 }
 
@@ -74,6 +80,27 @@ fn yarn(
     let both = both.filter(|&(part, all)| part != 0.0 && all != 0.0);
     let scale = rope.number("attention_factor")?.unwrap_or_else(|| Yarn::suggested_scale(factor, both));
     Ok(Rotary { frequencies: yarn.frequencies(base, dim), scale, growth: None })
+}
+
+/// LongRoPE (arXiv:2402.13753) as far as it does not depend on the length: the same divisors for short
+/// and long sequences, and a stated factor of cosines and sines.
+fn longrope(rope: &ConfigReader<'_>, base: f64, dim: usize) -> Result<Rotary, ConfigError> {
+    let divisors = |key: &str| {
+        let expected = format!("{} positive numbers, one for each pair of channels", dim / 2);
+        let list = rope.get(key).ok_or_else(|| rope.missing(key))?;
+        let number = |v: &Value| v.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        let numbers: Option<Vec<f64>> = list.as_array().and_then(|list| list.iter().map(number).collect());
+        numbers.filter(|numbers| numbers.len() == dim / 2).ok_or_else(|| rope.invalid(key, &expected))
+    };
+    let (short, long) = (divisors("short_factor")?, divisors("long_factor")?);
+    if short != long {
+        return Err(rope.invalid("long_factor", "the same numbers as short_factor, the only case implemented"));
+    }
+    // Lengths choose between the two lists and set the default of `attention_factor`; neither is left open here.
+    rope.positive("original_max_position_embeddings")?;
+    rope.positive("factor")?;
+    let scale = required(rope, "attention_factor")?;
+    Ok(Rotary { frequencies: frequencies::divided(base, dim, &short), scale, growth: None })
 }
 
 fn object<'a>(config: &ConfigReader<'a>, key: &str) -> Result<Option<&'a Map<String, Value>>, ConfigError> {

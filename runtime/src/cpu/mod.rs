@@ -1,6 +1,7 @@
 //! CPU executor.
 
 pub mod attention;
+pub(crate) mod executor;
 pub mod isa;
 pub mod matmul;
 pub mod pool;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::weights::PackedMatrix;
 use row::RowProgram;
+pub(crate) use validate::lone_symbol;
 pub use validate::{Fault, MAX_RANK, ProgramError};
 use view::View;
 

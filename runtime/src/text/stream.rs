@@ -16,6 +16,8 @@ pub struct TokenStream<'a> {
     window: Vec<u32>,
     /// How many tokens of the window were printed, in full or in part.
     context: usize,
+    /// How many tokens came since the text last ended in a complete character.
+    open: usize,
     /// The part of the window's text that was printed.
     printed: String,
     fresh: String,
@@ -32,7 +34,7 @@ impl<'a> TokenStream<'a> {
     /// A stream at the start of a text.
     pub fn new(tokenizer: &'a Tokenizer, skip_special_tokens: bool) -> TokenStream<'a> {
         let (window, printed, fresh) = (Vec::new(), String::new(), String::new());
-        TokenStream { tokenizer, skip_special_tokens, window, context: 0, printed, fresh }
+        TokenStream { tokenizer, skip_special_tokens, window, context: 0, open: 0, printed, fresh }
     }
 
     /// A stream that continues a text of given tokens, which it does not print.
@@ -65,13 +67,17 @@ impl<'a> TokenStream<'a> {
         self.window.push(token);
         let text = self.decode(&self.window)?;
         if !text.ends_with(REPLACEMENT) {
+            self.open = 0;
             self.print(&text)?;
             // A token without text of its own stays, since it may decide about the next one's space.
             if !self.fresh.is_empty() || self.window.len() > MAX_WINDOW {
                 self.window.drain(..self.context);
                 self.restart()?;
             }
-        } else if self.window.len() - self.context >= LONGEST {
+            return Ok(&self.fresh);
+        }
+        self.open += 1;
+        if self.open >= LONGEST {
             // No character takes so many tokens: all but the last mark is certain.
             self.print(&text[..text.len() - REPLACEMENT.len_utf8()])?;
             self.shorten()?;
@@ -88,6 +94,7 @@ impl<'a> TokenStream<'a> {
         let text = self.decode(&self.window)?;
         self.print(&text)?;
         self.window.clear();
+        self.open = 0;
         self.restart()?;
         Ok(&self.fresh)
     }

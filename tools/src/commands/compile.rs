@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use castiron_frontends::checkpoint::Checkpoint;
+use castiron_passes::Report;
 use serde_json::json;
 
 use super::arguments::Compile;
@@ -21,9 +22,10 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
     let writing = Instant::now();
     let size = write(&compilation, &artifact)?;
     if arguments.json {
-        let passes: Vec<_> = compilation.reports.iter().map(|r| {
-            json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": r.time.as_secs_f64() * 1e3 })
-        });
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let pass = |r: &Report| {
+            json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": ms(r.time) })
+        };
         let object = json!({
             "artifact": artifact,
             "architecture": compilation.description.architecture,
@@ -32,11 +34,11 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
             "weight_bytes": compilation.compiled.weight_bytes()?,
             "ops": compilation.ops,
             "kernels": compilation.kernels(),
-            "passes": passes,
-            "open_ms": opened.as_secs_f64() * 1e3,
-            "compile_ms": compilation.time.as_secs_f64() * 1e3,
-            "write_ms": writing.elapsed().as_secs_f64() * 1e3,
-            "total_ms": start.elapsed().as_secs_f64() * 1e3,
+            "passes": compilation.reports.iter().map(pass).collect::<Vec<_>>(),
+            "open_ms": ms(opened),
+            "compile_ms": ms(compilation.time),
+            "write_ms": ms(writing.elapsed()),
+            "total_ms": ms(start.elapsed()),
         });
         println!("{object}");
     } else {

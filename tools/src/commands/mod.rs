@@ -5,6 +5,7 @@ mod compile;
 mod inspect;
 mod opt;
 mod output;
+mod source;
 
 use std::error::Error;
 use std::process::ExitCode;

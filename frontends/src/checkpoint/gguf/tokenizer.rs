@@ -131,7 +131,7 @@ impl<'a> Vocabulary<'a> {
                 Kind::UserDefined => false,
                 Kind::Normal | Kind::Unused | Kind::Byte => return None,
             };
-            Some(Added { id, content: content.to_owned(), special, lstrip: false })
+            Some(Added { id, content: content.to_owned(), special })
         });
         added.collect()
     }

@@ -92,7 +92,8 @@ impl Attention {
         Room::bytes(extents)
     }
 
-    /// Elements of the memory that the threads of a region share.
+    /// Elements of the memory that the threads of a region share, for just these extents: fewer queries
+    /// may need more of it, as they are cut along the keys.
     pub fn shared_floats(extents: &[usize; 7], workers: usize) -> usize {
         Plan::shared_floats(extents, workers)
     }

@@ -78,7 +78,7 @@ impl Plan {
     /// The jobs of worker `index` of `count`: to and fro, since later queries of a causal attention have more keys.
     pub(super) fn jobs(&self, [index, count]: [usize; 2]) -> impl Iterator<Item = usize> + use<> {
         let jobs = self.jobs;
-        let place = move |round: usize| round * count + if round % 2 == 0 { index } else { count - 1 - index };
+        let place = move |round: usize| round * count + if round.is_multiple_of(2) { index } else { count - 1 - index };
         (0..jobs.div_ceil(count)).map(place).filter(move |&job| job < jobs)
     }
 

@@ -14,7 +14,7 @@
 //! (`step` 16) or any rows of 16 adjacent columns. Fewer than four rows would wait for the
 //! latency of their sums, so they get two or four sums each for alternating `k`.
 //!
-//! 91 % of the FMA peak on B in L1: `cargo run --release -p castiron-runtime --example kernel_peak -- f32`.
+//! 91 % of the FMA peak on B in L1: `cargo run --release -p castiron-runtime --example kernel_peak -- matmul`.
 
 use half::{bf16, f16};
 

@@ -80,6 +80,7 @@ pub(super) fn tanh(b: &mut Builder, x: Val) -> Val {
 ///
 /// The limit is a number at which the quotient is rounded to 1 exactly, so that gelu ends in 0.
 pub(super) fn erf(b: &mut Builder, x: Val) -> Val {
+    #[allow(clippy::approx_constant)] // The fit's coefficient, next to 2/√π.
     const P: [f32; 6] = [1.128_379_1, 0.190_376_15, 0.052_745_383, 0.003_764_491_8, 2.848_885_2e-4, 2.050_738_2e-6];
     const Q: [f32; 6] = [1.0, 0.502_049_2, 0.114_097_185, 0.014_966_948, 0.001_162_319_8, 3.809_873_3e-5];
     odd_rational(b, x, 3.919_199_5, &P, &Q)

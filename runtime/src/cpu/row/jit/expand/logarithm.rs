@@ -128,7 +128,7 @@ fn split_normal(b: &mut Builder, x: Val) -> Split {
 /// `(ln(1 + f) - f + f²/2) / f²`, by the polynomial of Cephes `logf`.
 fn cubic_part(b: &mut Builder, f: Val) -> Val {
     const P: [f32; 9] = [
-        3.333_333_1e-1,
+        3.333_333e-1,
         -2.499_999_4e-1,
         2.000_071_5e-1,
         -1.666_805_8e-1,

@@ -1,0 +1,172 @@
+//! What a config and its tensors must say, and the words of the errors when they do not.
+
+use std::collections::BTreeMap;
+
+use castiron_ir::verify::verify;
+use castiron_ir::{Task, Type};
+use serde_json::{Map, Value, json};
+
+use super::{Model, ModelError, Sources, build};
+use crate::blocks::{Pooling, TensorError};
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+fn try_build(config: &Value, shapes: &Shapes, pooling: Option<Pooling>) -> Result<Model, ModelError> {
+    let config = config.as_object().expect("a test gives an object");
+    let (shapes, same_values) = (shapes.clone(), &|_: &str, _: &str| false);
+    build(Sources { config, generation: None, pooling, max_input: None, shapes, same_values })
+}
+
+fn error(config: &Value, shapes: &Shapes) -> String {
+    try_build(config, shapes, None).expect_err("the test breaks the model").to_string()
+}
+
+fn with(config: &Value, changes: Value) -> Value {
+    let changes: Map<String, Value> = changes.as_object().expect("a test gives an object").clone();
+    let mut config = config.clone();
+    config.as_object_mut().expect("a test gives an object").extend(changes);
+    config
+}
+
+fn llama() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 11, "hidden_size": 8,
+        "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+    })
+}
+
+fn llama_shapes() -> Shapes {
+    let layer = |i: usize| {
+        let part = |name: &str, shape: &[usize]| (format!("model.layers.{i}.{name}.weight"), shape.to_vec());
+        [
+            part("input_layernorm", &[8]),
+            part("self_attn.q_proj", &[8, 8]),
+            part("self_attn.k_proj", &[4, 8]),
+            part("self_attn.v_proj", &[4, 8]),
+            part("self_attn.o_proj", &[8, 8]),
+            part("post_attention_layernorm", &[8]),
+            part("mlp.gate_proj", &[12, 8]),
+            part("mlp.up_proj", &[12, 8]),
+            part("mlp.down_proj", &[8, 12]),
+        ]
+    };
+    let top = [("model.embed_tokens", vec![11, 8]), ("model.norm", vec![8]), ("lm_head", vec![11, 8])];
+    let top = top.map(|(name, shape)| (format!("{name}.weight"), shape));
+    (0..2).flat_map(layer).chain(top).collect()
+}
+
+fn without(mut shapes: Shapes, name: &str) -> Shapes {
+    shapes.remove(name).expect("a test removes what is there");
+    shapes
+}
+
+#[test]
+fn a_decoder_has_forward_and_step() {
+    let model = try_build(&llama(), &llama_shapes(), None).expect("a valid model");
+    verify(&model.module).expect("a valid module");
+    assert_eq!(model.description.task, Task::TextGeneration);
+    let step = model.module.entry("step").expect("a decoder steps");
+    assert_eq!(step.body.argument_names, ["input_ids", "past", "last"]);
+    assert_eq!(step.body.type_of(step.body.results[0]), &Type::new(castiron_ir::DType::F32, ["b".into(), castiron_ir::Dim::from(11)]));
+    let states: Vec<_> = step.states.iter().map(|s| (s.name.as_str(), s.instances, s.ty.to_string())).collect();
+    let ty = "f32[b,1,c,4]".to_owned();
+    assert_eq!(states, [("layers.{i}.key", Some(2), ty.clone()), ("layers.{i}.value", Some(2), ty)]);
+}
+
+#[test]
+fn a_config_without_architectures_is_the_base_model() {
+    let config = with(&llama(), json!({"architectures": null}));
+    let model = try_build(&config, &llama_shapes(), None).expect("a base model leaves the head aside");
+    assert_eq!(model.description.architecture, "LlamaModel");
+    assert!(model.module.entry("step").is_none());
+}
+
+#[test]
+fn an_unknown_architecture_is_named_with_the_known_ones() {
+    let message = error(&with(&llama(), json!({"architectures": ["MambaForCausalLM"]})), &Shapes::new());
+    assert!(message.starts_with("architecture `MambaForCausalLM` is not known; the known ones are BertModel, "));
+    assert!(message.ends_with("LlamaForCausalLM"), "{message}");
+    let message = error(&json!({"model_type": "mamba"}), &Shapes::new());
+    assert!(message.starts_with("architecture `mamba` is not known"), "{message}");
+}
+
+#[test]
+fn unread_keys_are_named() {
+    let message = error(&with(&llama(), json!({"sliding_window": 4, "layer_types": []})), &llama_shapes());
+    assert_eq!(message, r#"config: ["sliding_window", "layer_types"] are not implemented for this architecture"#);
+    let harmless = json!({"sliding_window": null, "pruned_heads": {}, "is_llama_config": true, "rope_interleaved": false});
+    try_build(&with(&llama(), harmless), &llama_shapes(), None).expect("nothing that changes the numbers");
+}
+
+#[test]
+fn switches_without_meaning_are_named_with_what_is_known() {
+    let message = |changes| error(&with(&llama(), changes), &llama_shapes());
+    let rope = |parameters: Value| message(json!({"rope_parameters": parameters}));
+    let kinds = "expected default, linear, dynamic, llama3, yarn or longrope";
+    assert_eq!(rope(json!({"rope_type": "su"})), format!(r#"config: `rope_parameters.rope_type` is "su", {kinds}"#));
+    let older = message(json!({"rope_scaling": {"type": "su"}}));
+    assert_eq!(older, format!(r#"config: `rope_scaling.type` is "su", {kinds}"#));
+    assert_eq!(rope(json!({"rope_type": "linear"})), "config: `rope_parameters.factor` is missing");
+    let unread = rope(json!({"rope_type": "default", "sections": [1]}));
+    assert_eq!(unread, r#"config: ["rope_parameters.sections"] are not implemented for this architecture"#);
+    let long = json!({"rope_type": "longrope", "short_factor": [1, 1], "long_factor": [1, 2], "attention_factor": 1});
+    assert!(rope(long).starts_with("config: `rope_parameters.long_factor` is [1,2], expected the same numbers"));
+    assert!(message(json!({"hidden_act": "xielu"})).starts_with("config: `hidden_act` is \"xielu\", expected gelu,"));
+    assert!(message(json!({"head_dim": 3})).starts_with("config: `head_dim` is 3, expected an even width"));
+    assert!(message(json!({"num_key_value_heads": 4})).contains("expected a divisor of num_attention_heads"));
+    assert_eq!(message(json!({"vocab_size": null})), "config: `vocab_size` is missing");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    let mut shapes = llama_shapes();
+    shapes.insert("model.layers.1.mlp.up_proj.weight".into(), vec![4, 9]);
+    let expected = "the config asks for [12, 8] (intermediate_size × hidden_size)";
+    assert_eq!(error(&llama(), &shapes), format!(r#"tensor "model.layers.1.mlp.up_proj.weight" has shape [4, 9], {expected}"#));
+    let missing = without(without(llama_shapes(), "model.norm.weight"), "model.layers.1.input_layernorm.weight");
+    let message = error(&llama(), &missing);
+    assert!(message.starts_with("2 tensors are missing: "), "{message}");
+    assert!(message.contains(r#""model.norm.weight""#) && message.contains(r#""model.layers.1.input_layernorm.weight""#));
+    let mut surplus = llama_shapes();
+    surplus.insert("model.layers.0.self_attn.q_norm.weight".into(), vec![4]);
+    let name = r#""model.layers.0.self_attn.q_norm.weight""#;
+    assert_eq!(error(&llama(), &surplus), format!("1 tensors are not used by this architecture: {name}"));
+}
+
+#[test]
+fn an_untied_head_has_to_be_stored() {
+    let shapes = without(llama_shapes(), "lm_head.weight");
+    assert_eq!(error(&llama(), &shapes), r#"1 tensors are missing: "lm_head.weight""#);
+    try_build(&with(&llama(), json!({"tie_word_embeddings": true})), &shapes, None).expect("a tied head");
+}
+
+#[test]
+fn sizes_beyond_all_bounds_are_errors() {
+    let huge = (1u64 << 31) - 2;
+    let keys = ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim", "num_hidden_layers"];
+    for key in keys {
+        error(&with(&llama(), json!({key: huge})), &llama_shapes());
+    }
+    let all: Map<String, Value> = keys[..5].iter().map(|key| (key.to_string(), huge.into())).collect();
+    error(&with(&with(&llama(), all.into()), json!({"num_key_value_heads": huge})), &llama_shapes());
+}
+
+#[test]
+fn a_tied_mask_head_takes_the_bias_that_is_stored() {
+    let bert = json!({
+        "architectures": ["BertForMaskedLM"], "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 5,
+    });
+    let list = |shapes: &Shapes, tied: bool| {
+        match try_build(&with(&bert, json!({"tie_word_embeddings": tied})), shapes, None) {
+            Err(ModelError::Tensors(TensorError::Missing(names))) => names,
+            other => panic!("expected missing tensors, not {other:?}"),
+        }
+    };
+    let bias = |names: &[String]| names.iter().filter(|n| n.starts_with("cls.") && n.ends_with("s.bias")).cloned().collect::<Vec<_>>();
+    let stored = |name: &str| Shapes::from([(name.to_owned(), vec![11])]);
+    assert_eq!(bias(&list(&Shapes::new(), true)), ["cls.predictions.bias"]);
+    assert!(bias(&list(&stored("cls.predictions.bias"), true)).is_empty());
+    assert!(!list(&stored("cls.predictions.decoder.bias"), true).iter().any(|n| n.ends_with("predictions.bias")));
+    assert!(list(&stored("cls.predictions.bias"), false).contains(&"cls.predictions.decoder.bias".to_owned()));
+}

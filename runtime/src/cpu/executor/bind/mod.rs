@@ -1,0 +1,315 @@
+//! Binding: kernels of a valid program become numbers and addresses.
+//!
+//! Every operand's addresses are checked here over the whole iteration space, so that kernels need
+//! not look again. An operand that a kernel cannot take as it lies is copied by a kernel before it.
+
+mod factors;
+mod operands;
+
+use castiron_ir::DType;
+
+use super::kernels::{BoundKernel, MatmulKernel, RowsKernel};
+use super::operand::Address;
+use super::{BoundEntry, Origin, Slots, Stage};
+use crate::bind::hazard::{self, Span};
+use crate::bind::symbols::{SymbolTable, Values};
+use crate::bind::view::{FlatView, Memory, Resolver};
+use crate::bind::{BindError, BindFault};
+use crate::cpu::isa::Isa;
+use crate::cpu::matmul::Matmul;
+use crate::cpu::scratch::Scratch;
+use crate::plan::{Request, plan};
+use crate::program::row::Access;
+use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
+use crate::program::{Matmul as MatmulBody, RowOperands, Rows as RowsBody};
+use crate::tensor::tensor_bytes;
+
+/// Largest extent of an iteration space.
+pub(super) const MAX_EXTENT: usize = 1 << 32;
+/// Most bytes of scratch memory for a thread; real programs take some hundred thousand.
+const MAX_SCRATCH: usize = 1 << 30;
+
+/// Binds an entry of a valid program to the values of its symbols.
+///
+/// # Errors
+/// Addresses outside their memory, memory that threads would contend for, sizes that do not fit.
+pub(crate) fn bind(
+    program: &Program,
+    entry: &EntryProgram,
+    (table, values): (&SymbolTable, &Values),
+    (isa, workers): (Isa, usize),
+) -> Result<BoundEntry, BindError> {
+    let named = |fault| BindError::Entry { entry: entry.name.clone(), fault };
+    let resolver = Resolver { program, entry, table, values };
+    let slots = Slots::new(program, entry);
+    let mut binder = Binder {
+        resolver,
+        isa,
+        workers,
+        slots,
+        number: 0,
+        kernels: Vec::new(),
+        origins: Vec::new(),
+        temporaries: Vec::new(),
+        scratch: (0, 0),
+        operations: 0.0,
+    };
+    let mut stages = Vec::new();
+    let mut operations = 0.0;
+    for step in &entry.steps {
+        let (count, body) = match step {
+            Step::Kernel(_) => (1, std::slice::from_ref(step)),
+            Step::Repeat { count, body } => (*count as usize, body.as_slice()),
+        };
+        let start = binder.kernels.len();
+        for step in body {
+            // A valid program has no loop in a loop.
+            let Step::Kernel(number) = *step else { continue };
+            binder.kernel(number)?;
+        }
+        stages.push(Stage { count, kernels: start..binder.kernels.len() });
+        operations += std::mem::take(&mut binder.operations) * count as f64;
+    }
+    binder.finish(stages, operations).map_err(named)
+}
+
+impl Slots {
+    fn new(program: &Program, entry: &EntryProgram) -> Slots {
+        let (inputs, outputs) = (entry.inputs.len(), entry.outputs.len());
+        let mut next = inputs + outputs;
+        let mut take = |instances: u32| {
+            let first = next;
+            next += instances as usize;
+            first
+        };
+        let states = program.states.iter().map(|s| take(s.instances)).collect();
+        let weights = program.weights.iter().map(|w| take(w.instances)).collect();
+        Slots { inputs, outputs, states, weights, buffers: next, count: next }
+    }
+}
+
+/// A kernel being bound, with what has been bound.
+pub(super) struct Binder<'a> {
+    pub resolver: Resolver<'a>,
+    pub isa: Isa,
+    pub workers: usize,
+    slots: Slots,
+    /// Number of the kernel.
+    number: u32,
+    kernels: Vec<BoundKernel>,
+    origins: Vec<Origin>,
+    temporaries: Vec<Request>,
+    scratch: (usize, usize),
+    operations: f64,
+}
+
+/// A row program with views in numbers.
+pub(super) struct FlatOperands {
+    pub inputs: Vec<FlatView>,
+    pub outputs: Vec<FlatView>,
+    /// For each input and output, the extents over which it is used.
+    pub extents: Vec<Vec<usize>>,
+}
+
+impl Binder<'_> {
+    fn kernel(&mut self, number: u32) -> Result<(), BindError> {
+        self.number = number;
+        let kernel = &self.resolver.entry.kernels[number as usize];
+        self.body(kernel).map_err(|fault| BindError::Kernel {
+            entry: self.resolver.entry.name.clone(),
+            number: number as usize,
+            label: kernel.label.clone(),
+            fault,
+        })
+    }
+
+    fn body(&mut self, kernel: &Kernel) -> Result<(), BindFault> {
+        match &kernel.body {
+            KernelBody::Rows(rows) => self.rows(rows, &kernel.label),
+            KernelBody::Matmul(matmul) => self.matmul(matmul, &kernel.label),
+            KernelBody::Product(product) => self.product(product, &kernel.label),
+            KernelBody::Attention(attention) => self.attention(attention, &kernel.label),
+        }
+    }
+
+    /// An iteration space; nothing if it is empty.
+    fn space(&self, space: &[castiron_ir::Dim]) -> Result<Option<Vec<usize>>, BindFault> {
+        let extents = self.resolver.dims(space)?;
+        let grow = |size: usize, &extent: &usize| size.checked_mul(extent).filter(|_| extent <= MAX_EXTENT);
+        let size = extents.iter().try_fold(1_usize, grow).ok_or(BindFault::TooLarge("the iteration space"))?;
+        Ok((size > 0).then_some(extents))
+    }
+
+    fn rows(&mut self, rows: &RowsBody, label: &str) -> Result<(), BindFault> {
+        let Some(extents) = self.space(&rows.space)? else { return Ok(()) };
+        let flat = self.operands(&rows.operands, 0, &extents)?;
+        check_hazards(&flat, &[])?;
+        self.push_rows(&rows.operands.program, flat, extents, label)
+    }
+
+    /// Appends a kernel of rows.
+    fn push_rows(
+        &mut self,
+        program: &crate::program::row::RowProgram,
+        flat: FlatOperands,
+        extents: Vec<usize>,
+        label: &str,
+    ) -> Result<(), BindFault> {
+        let origin = self.origin(label, &flat);
+        let mut nest = self.nest(program, 0, flat, extents);
+        nest.simplify_outer();
+        nest.simplify_row();
+        let (rows, row, is_divisible) = (nest.rows(), nest.row(), nest.is_divisible());
+        self.count(rows, row, program.nodes.len());
+        let work = self.work(nest, false)?;
+        let can_cut = is_divisible && work.can_cut();
+        self.push(BoundKernel::Rows(RowsKernel { work, rows, row, can_cut }), origin);
+        Ok(())
+    }
+
+    fn matmul(&mut self, matmul: &MatmulBody, label: &str) -> Result<(), BindFault> {
+        let Some(extents) = self.space(&matmul.space)? else { return Ok(()) };
+        let (_, outer) = extents.split_last().unwrap_or((&1, &[]));
+        let m = outer.iter().product();
+        let (weight, matrix) = match self.resolver.program.weights[matmul.weight as usize].form {
+            crate::program::WeightForm::Packed(matrix) => (Memory::Packed(matmul.weight as usize, matrix), matrix),
+            crate::program::WeightForm::Dense { .. } => return Err(BindFault::TooLarge("a dense weight")),
+        };
+        if extents.last() != Some(&matrix.n) {
+            let (needed, available) = (extents.last().copied().unwrap_or(0), matrix.n);
+            return Err(BindFault::Bounds { operand: "the columns of the product".into(), needed, available });
+        }
+        let x_extents: Vec<usize> = outer.iter().copied().chain([matrix.k]).collect();
+        let x = self.resolver.view("the left operand", &matmul.x, &x_extents)?;
+        let flat = self.operands(&matmul.epilogue, matrix.groups, &extents)?;
+        check_hazards(&flat, &[("the left operand", &x, &x_extents)])?;
+        let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
+        let origin = self.origin(label, &flat);
+        let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
+        let scratch = Matmul::scratch_bytes(&matrix, m);
+        self.scratch.0 = self.scratch.0.max(scratch);
+        self.count(m, matrix.n, matrix.k.saturating_mul(2 * matrix.groups));
+        let (isa, weight) = (self.isa, self.address(weight));
+        let kernel = MatmulKernel { isa, weight, matrix, x, x_stride, m, epilogue };
+        self.push(BoundKernel::Matmul(kernel), origin);
+        Ok(())
+    }
+
+    /// The left operand as rows of a constant stride, copied if it is not.
+    fn rows_of_x(&mut self, x: FlatView, extents: &[usize], label: &str) -> Result<(Address, usize), BindFault> {
+        let k = extents[extents.len() - 1];
+        if x.is_plain_f32() && (k == 1 || x.strides[x.strides.len() - 1] == 1) {
+            let mut moving = x.strides.iter().zip(extents).take(extents.len() - 1).filter(|(_, n)| **n > 1).rev();
+            let Some((&stride, &extent)) = moving.next() else { return Ok((self.element(&x), k)) };
+            let mut next = stride.checked_mul(extent);
+            let is_even = moving.all(|(&outer, &extent)| {
+                let continues = next == Some(outer);
+                next = outer.checked_mul(extent);
+                continues
+            });
+            if is_even {
+                return Ok((self.element(&x), stride));
+            }
+        }
+        let copy = self.copied(x, extents, label)?;
+        Ok((self.element(&copy), k))
+    }
+
+    /// Copies an operand to a row-major temporary buffer of f32, by a kernel before this one.
+    pub(super) fn copied(&mut self, view: FlatView, extents: &[usize], label: &str) -> Result<FlatView, BindFault> {
+        let copy = self.temporary(DType::F32, extents)?;
+        let flat = FlatOperands {
+            inputs: vec![view],
+            outputs: vec![copy.clone()],
+            extents: vec![extents.to_vec(), extents.to_vec()],
+        };
+        let program = operands::copy_program(Access::Element);
+        self.push_rows(&program, flat, extents.to_vec(), label)?;
+        Ok(copy)
+    }
+
+    /// A row-major buffer that lives as long as the kernel.
+    pub(super) fn temporary(&mut self, dtype: DType, extents: &[usize]) -> Result<FlatView, BindFault> {
+        let bytes = tensor_bytes(dtype, extents).ok_or(BindFault::TooLarge("a temporary buffer"))?;
+        self.temporaries.push(Request { bytes, first: self.number, last: self.number });
+        let number = self.resolver.entry.buffers.len() + self.temporaries.len() - 1;
+        Ok(FlatView::row_major(Memory::Buffer(number), dtype, extents))
+    }
+
+    /// Where a memory begins.
+    pub(super) fn address(&self, memory: Memory) -> Address {
+        let (program, slots) = (self.resolver.program, &self.slots);
+        let per = |instances: u32| usize::from(instances > 1);
+        let (slot, per_iteration) = match memory {
+            Memory::Input(number) => (number, 0),
+            Memory::Output(number) => (slots.inputs + number, 0),
+            Memory::State(number) => (slots.states[number], per(program.states[number].instances)),
+            Memory::Weight(number) | Memory::Packed(number, _) => {
+                (slots.weights[number], per(program.weights[number].instances))
+            }
+            Memory::Buffer(number) => (slots.buffers + number, 0),
+            Memory::Index(_) | Memory::Value(_) => (0, 0),
+        };
+        Address { slot, per_iteration, offset: 0 }
+    }
+
+    /// Where the first element of a view lies.
+    pub(super) fn element(&self, view: &FlatView) -> Address {
+        Address { offset: view.offset * view.dtype.size(), ..self.address(view.memory) }
+    }
+
+    fn origin(&self, label: &str, flat: &FlatOperands) -> Origin {
+        let source = |view: &FlatView| match view.index.as_ref().map(|index| index.memory) {
+            None => String::new(),
+            Some(Memory::Input(number)) => format!("input `{}`", self.resolver.entry.inputs[number].0),
+            Some(_) => "an intermediate result".to_owned(),
+        };
+        let indices = flat.inputs.iter().chain(&flat.outputs).map(source).collect();
+        Origin { label: label.to_owned(), indices }
+    }
+
+    fn push(&mut self, kernel: BoundKernel, origin: Origin) {
+        self.kernels.push(kernel);
+        self.origins.push(origin);
+    }
+
+    /// Adds to the estimate of work.
+    fn count(&mut self, rows: usize, columns: usize, each: usize) {
+        self.operations += rows as f64 * columns as f64 * each as f64;
+    }
+
+    fn finish(mut self, stages: Vec<Stage>, operations: f64) -> Result<BoundEntry, BindFault> {
+        let entry = self.resolver.entry;
+        let mut requests = Vec::new();
+        for buffer in &entry.buffers {
+            let bytes = self.resolver.dim(&buffer.bytes)?;
+            requests.push(Request { bytes, first: buffer.first, last: buffer.last });
+        }
+        requests.append(&mut self.temporaries);
+        let mut plan = plan(&requests).ok_or(BindFault::TooLarge("the sum of all buffers"))?;
+        plan.temporaries = requests.len() - entry.buffers.len();
+        let mut slots = self.slots;
+        slots.count = slots.buffers + requests.len();
+        let mut outputs = Vec::new();
+        for (_, ty) in &entry.outputs {
+            outputs.push((ty.dtype, self.resolver.dims(&ty.shape)?));
+        }
+        if self.scratch.0.max(Scratch::bytes_of::<f32>(self.scratch.1)) > MAX_SCRATCH {
+            return Err(BindFault::TooLarge("the scratch memory"));
+        }
+        let (kernels, origins, scratch) = (self.kernels, self.origins, self.scratch);
+        Ok(BoundEntry { kernels, origins, stages, slots, plan, outputs, scratch, operations })
+    }
+}
+
+/// Checks the hazards of a row program's operands and of what else its kernel reads.
+pub(super) fn check_hazards(flat: &FlatOperands, others: &[(&str, &FlatView, &[usize])]) -> Result<(), BindFault> {
+    let inputs = (0..flat.inputs.len()).map(|i| format!("input {i}"));
+    let names: Vec<String> = inputs.chain((0..flat.outputs.len()).map(|i| format!("output {i}"))).collect();
+    let views = flat.inputs.iter().chain(&flat.outputs).zip(&flat.extents).zip(&names);
+    let mut reads: Vec<Span<'_>> =
+        views.map(|((view, extents), name)| Span { name, view, extents, in_place: true }).collect();
+    let writes = reads.split_off(flat.inputs.len());
+    reads.extend(others.iter().map(|(name, view, extents)| Span { name, view, extents, in_place: false }));
+    hazard::check(&reads, &writes)
+}

@@ -1,0 +1,238 @@
+//! Bound kernels, each executed by all workers together.
+#![allow(unsafe_code)] // Kernels take pointers; binding has checked where they point.
+
+use super::operand::Address;
+use super::run::Run;
+use super::work::RowWork;
+use crate::cpu::attention::{Attention, Strided};
+use crate::cpu::isa::Isa;
+use crate::cpu::matmul::batched::{Batched, Operand};
+use crate::cpu::matmul::{Matmul, Rows, Tile};
+use crate::cpu::pool::share;
+use crate::cpu::scratch::Scratch;
+use crate::weights::PackedMatrix;
+
+/// Fewest elements that are worth another thread.
+const GRAIN: usize = 1024;
+/// Parts of rows begin at multiples of this many elements, a cache line.
+const CUT: usize = 16;
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub(crate) struct WorkerMemory {
+    /// For the insides of products and attention.
+    pub kernel: Scratch,
+    /// For operands of row programs.
+    pub staging: Scratch,
+}
+
+/// A kernel that is ready to run.
+#[derive(Debug)]
+pub(super) enum BoundKernel {
+    Rows(RowsKernel),
+    Matmul(MatmulKernel),
+    Product(ProductKernel),
+    Attention(Box<AttentionKernel>),
+}
+
+/// A row program over rows.
+#[derive(Debug)]
+pub(super) struct RowsKernel {
+    pub work: RowWork,
+    pub rows: usize,
+    /// Elements of a row.
+    pub row: usize,
+    /// Whether threads may share a row.
+    pub can_cut: bool,
+}
+
+/// A product with a packed weight.
+#[derive(Debug)]
+pub(super) struct MatmulKernel {
+    pub isa: Isa,
+    pub weight: Address,
+    pub matrix: PackedMatrix,
+    pub x: Address,
+    /// Elements from row to row of `x`.
+    pub x_stride: usize,
+    pub m: usize,
+    pub epilogue: RowWork,
+}
+
+/// An operand of a product of activations.
+#[derive(Debug)]
+pub(super) struct Factor {
+    pub address: Address,
+    /// Elements from index to index, over batch axes.
+    pub batch: Box<[usize]>,
+    pub stride: usize,
+    pub step: usize,
+}
+
+/// A product of activations.
+#[derive(Debug)]
+pub(super) struct ProductKernel {
+    pub isa: Isa,
+    /// Extents of the batch axes.
+    pub batch: Box<[usize]>,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub lhs: Factor,
+    pub rhs: Factor,
+    pub epilogue: RowWork,
+}
+
+/// An operand of attention.
+pub(super) type Span<const N: usize> = (Address, [usize; N]);
+
+/// Attention.
+#[derive(Debug)]
+pub(super) struct AttentionKernel {
+    pub isa: Isa,
+    pub extents: [usize; 7],
+    pub q: Span<5>,
+    pub k: Span<4>,
+    pub v: Span<4>,
+    pub out: Span<5>,
+    pub past: Option<Span<1>>,
+    pub mask: Option<Span<2>>,
+    pub bias: Option<Span<5>>,
+    pub scale: f32,
+    pub soft_cap: Option<f32>,
+    pub causal: bool,
+    pub window: Option<usize>,
+    /// Memory that the threads share, and its floats.
+    pub shared: (Address, usize),
+}
+
+impl BoundKernel {
+    /// Does this worker's share.
+    ///
+    /// # Safety
+    /// The kernel was bound to the memory of the run, and all workers execute it together.
+    pub unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match self {
+                BoundKernel::Rows(kernel) => kernel.execute(run, memory),
+                BoundKernel::Matmul(kernel) => kernel.execute(run, memory),
+                BoundKernel::Product(kernel) => kernel.execute(run, memory),
+                BoundKernel::Attention(kernel) => kernel.execute(run, memory),
+            }
+        }
+    }
+}
+
+impl RowsKernel {
+    unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        let (index, total) = (run.worker.index, self.rows.saturating_mul(self.row));
+        let workers = (total / GRAIN).clamp(1, run.worker.count);
+        if index >= workers {
+            return;
+        }
+        let is_cut = self.can_cut && self.rows < 4 * workers && self.row >= CUT * workers;
+        let (rows, columns) = match is_cut && workers > 1 {
+            true => (0..self.rows, share(self.row, CUT, index, workers)),
+            false => (share(self.rows, 1, index, workers), 0..self.row),
+        };
+        let mut carver = memory.staging.carve();
+        let staging = carver.take::<f32>(self.work.staging);
+        let mut at = self.work.index(rows.start);
+        for _ in rows {
+            // SAFETY: the index lies in the space; workers have disjoint shares of it.
+            unsafe { self.work.call(run, &at, &[], columns.clone(), staging) };
+            self.work.advance(&mut at);
+        }
+    }
+}
+
+/// Applies an epilogue to a tile of a product with `m` rows for each index of its batch.
+///
+/// # Safety
+/// The tile lies in the space that the epilogue was bound to, and no other thread has it.
+unsafe fn finish(epilogue: &RowWork, run: &Run<'_>, m: usize, tile: &Tile, staging: &mut [f32]) {
+    let at = epilogue.index(tile.batch * m + tile.row);
+    let (accumulators, columns) = (&tile.accumulators[..epilogue.given], tile.column..tile.column + tile.columns);
+    // SAFETY: the caller's contract.
+    unsafe { epilogue.call(run, &at, accumulators, columns, staging) };
+}
+
+impl MatmulKernel {
+    unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        let WorkerMemory { kernel, staging } = memory;
+        let mut carver = staging.carve();
+        let staging = carver.take::<f32>(self.epilogue.staging);
+        let size = self.matrix.bytes().unwrap_or(0);
+        // SAFETY: the weight's bytes are mapped, and nobody writes them; `x` was bound with all its
+        // rows within memory that this kernel does not write; tiles are those of the bound space.
+        unsafe {
+            let weights = std::slice::from_raw_parts(self.weight.pointer(run), size);
+            let x = Rows { at: self.x.pointer(run).cast(), stride: self.x_stride };
+            let matmul = Matmul { isa: self.isa, weights, shape: self.matrix, x, m: self.m };
+            matmul.run(run.worker, kernel, &mut |tile| finish(&self.epilogue, run, self.m, &tile, staging));
+        }
+    }
+}
+
+impl ProductKernel {
+    unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        let WorkerMemory { kernel, staging } = memory;
+        let mut carver = staging.carve();
+        let staging = carver.take::<f32>(self.epilogue.staging);
+        let at = |factor: &Factor, batch: usize| -> *const f32 {
+            let start: *const f32 = factor.address.pointer(run).cast();
+            start.wrapping_add(self.batch_offset(factor, batch))
+        };
+        let (lhs, rhs) = (|batch: usize| at(&self.lhs, batch), |batch: usize| at(&self.rhs, batch));
+        let batched = Batched {
+            isa: self.isa,
+            batch: self.batch.iter().product(),
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            lhs: Operand { at: &lhs, stride: self.lhs.stride, step: self.lhs.step },
+            rhs: Operand { at: &rhs, stride: self.rhs.stride, step: self.rhs.step },
+        };
+        // SAFETY: both operands were bound within memory that this kernel does not write; tiles are
+        // those of the bound space.
+        unsafe { batched.run(run.worker, kernel, &mut |tile| finish(&self.epilogue, run, self.m, &tile, staging)) }
+    }
+
+    fn batch_offset(&self, factor: &Factor, mut batch: usize) -> usize {
+        let mut offset = 0;
+        for (extent, stride) in self.batch.iter().zip(&factor.batch).rev() {
+            offset += batch % extent * stride;
+            batch /= extent;
+        }
+        offset
+    }
+}
+
+impl AttentionKernel {
+    unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        fn read<T, const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*const T, N> {
+            Strided { at: span.0.pointer(run).cast::<T>().cast_const(), strides: span.1 }
+        }
+        let attention = Attention {
+            isa: self.isa,
+            extents: self.extents,
+            q: read(run, &self.q),
+            k: read(run, &self.k),
+            v: read(run, &self.v),
+            out: Strided { at: self.out.0.pointer(run).cast(), strides: self.out.1 },
+            past: self.past.as_ref().map(|span| read(run, span)),
+            mask: self.mask.as_ref().map(|span| read(run, span)),
+            bias: self.bias.as_ref().map(|span| read(run, span)),
+            scale: self.scale,
+            soft_cap: self.soft_cap,
+            causal: self.causal,
+            window: self.window,
+        };
+        let (address, floats) = self.shared;
+        let shared = std::ptr::slice_from_raw_parts_mut(address.pointer(run).cast::<f32>(), floats);
+        // SAFETY: binding has checked every operand over these extents, the result's addresses are
+        // apart, and the shared memory is a buffer of this kernel alone.
+        unsafe { attention.run(run.worker, &mut memory.kernel, shared) }
+    }
+}

@@ -1,0 +1,180 @@
+//! Execution of kernel programs on the CPU.
+//!
+//! ```text
+//!  mod.rs      a bound entry, and how it runs       bind/     kernels become numbers and addresses
+//!  kernels.rs  bound kernels, executed by workers   nest.rs   long rows, few outer axes
+//!  work.rs     a row program on part of a row       parts.rs  row programs that ask where they are
+//!  operand.rs  addresses                            convert.rs element types
+//! ```
+//!
+//! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
+//! share of each, and waits for the others at a barrier. Nothing is allocated on the way.
+#![allow(unsafe_code)] // Hands memory to kernels that were bound to it.
+
+mod bind;
+mod convert;
+mod kernels;
+mod nest;
+mod operand;
+mod parts;
+mod run;
+mod work;
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use castiron_ir::DType;
+
+use super::pool::{Pool, Worker};
+use crate::plan::MemoryPlan;
+use kernels::BoundKernel;
+pub(crate) use bind::bind;
+pub(crate) use kernels::WorkerMemory;
+pub(crate) use run::Bases;
+use run::{Failure, Run};
+
+/// An entry whose sizes are numbers, ready to run.
+#[derive(Debug)]
+pub(crate) struct BoundEntry {
+    kernels: Vec<BoundKernel>,
+    /// For each bound kernel, the number of the kernel that it is part of, and its operands' names.
+    origins: Vec<Origin>,
+    stages: Vec<Stage>,
+    slots: Slots,
+    plan: MemoryPlan,
+    /// Element type and shape of each output.
+    outputs: Vec<(DType, Vec<usize>)>,
+    /// Scratch memory of each worker: bytes for kernels, floats for operands.
+    scratch: (usize, usize),
+    /// Estimate of the elementary operations of a run.
+    operations: f64,
+}
+
+/// Where a bound kernel comes from.
+#[derive(Debug)]
+struct Origin {
+    label: String,
+    /// For each operand of its row program, what its index is read from; empty if it has none.
+    indices: Vec<String>,
+}
+
+/// Kernels that are executed in sequence, and that again.
+#[derive(Clone, Debug)]
+struct Stage {
+    count: usize,
+    kernels: Range<usize>,
+}
+
+/// Numbers of the memories of an entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots {
+    /// Number of inputs, which come first.
+    pub inputs: usize,
+    /// Number of outputs, which come next.
+    pub outputs: usize,
+    /// First slot of each state; each instance takes one.
+    pub states: Vec<usize>,
+    /// First slot of each weight; each instance takes one.
+    pub weights: Vec<usize>,
+    /// First slot of the buffers.
+    pub buffers: usize,
+    /// Number of slots.
+    pub count: usize,
+}
+
+/// An index from memory that was out of range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexFailure {
+    pub kernel: String,
+    /// What the index was read from.
+    pub source: String,
+    pub index: i64,
+    pub extent: usize,
+}
+
+impl BoundEntry {
+    /// Where buffers lie.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// Numbers of the memories.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Element type and shape of each output.
+    pub fn outputs(&self) -> &[(DType, Vec<usize>)] {
+        &self.outputs
+    }
+
+    /// Estimate of the elementary operations of a run.
+    pub fn operations(&self) -> f64 {
+        self.operations
+    }
+
+    /// Makes sure that workers have the scratch memory that the kernels need.
+    pub fn reserve(&self, memory: &mut [Mutex<WorkerMemory>]) {
+        for worker in memory {
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            worker.kernel.reserve(self.scratch.0);
+            worker.staging.reserve(crate::cpu::scratch::Scratch::bytes_of::<f32>(self.scratch.1));
+        }
+    }
+
+    /// Executes the entry.
+    ///
+    /// # Errors
+    /// An index from memory that is out of range; what the entry writes is then unspecified.
+    ///
+    /// # Safety
+    /// For each slot there is the first byte of memory of the size that the program and the symbols
+    /// say, aligned to 64, or for inputs to their elements; nobody else writes any of it, or reads
+    /// what the entry writes; scratch memory was reserved.
+    pub unsafe fn run(
+        &self,
+        pool: &mut Pool,
+        memory: &[Mutex<WorkerMemory>],
+        bases: &Bases,
+    ) -> Result<(), Box<IndexFailure>> {
+        let failure = Failure::new();
+        assert!(bases.0.len() == self.slots.count && memory.len() >= pool.threads(), "memory of a run");
+        pool.run(&|worker| {
+            let mut memory = memory[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the caller's contract.
+            unsafe { self.walk(worker, bases, &failure, &mut memory) };
+        });
+        match failure.into_report() {
+            None => Ok(()),
+            Some(report) => {
+                let origin = &self.origins[report.kernel];
+                let source = origin.indices.get(report.operand).cloned().unwrap_or_default();
+                let (index, extent) = (report.index, report.extent);
+                Err(Box::new(IndexFailure { kernel: origin.label.clone(), source, index, extent }))
+            }
+        }
+    }
+
+    /// A worker's way through the kernels.
+    ///
+    /// # Safety
+    /// As [`BoundEntry::run`].
+    unsafe fn walk(&self, worker: Worker<'_>, bases: &Bases, failure: &Failure, memory: &mut WorkerMemory) {
+        let mut run = Run { worker, bases: &bases.0, iteration: 0, time: 0, kernel: 0, failure };
+        for stage in &self.stages {
+            for iteration in 0..stage.count {
+                run.iteration = iteration;
+                for number in stage.kernels.clone() {
+                    run.kernel = number;
+                    // SAFETY: the caller's contract; all workers walk the same way.
+                    unsafe { self.kernels[number].execute(&run, memory) };
+                    worker.barrier();
+                    if failure.is_before(run.time) {
+                        return;
+                    }
+                    run.time += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Text generation with a cache: the prompt in large pieces, then token by token.
+
+use std::time::{Duration, Instant};
+
+use castiron_ir::{Description, Task};
+
+use super::{Pipeline, TaskError};
+use crate::session::Session;
+use crate::tensor::TensorRef;
+use crate::text::{Sampler, Sampling};
+
+/// Tokens of a prompt that are computed at once.
+const CHUNK: usize = 512;
+/// Capacities of caches are multiples of this.
+const CAPACITY_STEP: usize = 64;
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// How many tokens at most.
+    pub max_new_tokens: usize,
+    /// How many tokens before the text may end.
+    pub min_new_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// What draws follow from.
+    pub seed: u64,
+    /// Tokens that end the text.
+    pub end: Vec<u32>,
+}
+
+impl Request {
+    /// As the model's own defaults say.
+    pub fn of_model(description: &Description, max_new_tokens: usize) -> Request {
+        let sampling = Sampling::of_model(&description.generation);
+        let end = description.generation.eos.clone();
+        Request { max_new_tokens, min_new_tokens: 0, sampling, seed: 0, end }
+    }
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// With a token that ends texts.
+    End,
+    /// At the number of tokens asked for, or the model's last position.
+    Length,
+    /// The caller asked to stop.
+    Stopped,
+}
+
+/// A token as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// Which prompt it continues.
+    pub row: usize,
+    /// The token.
+    pub token: u32,
+}
+
+/// The continuation of one prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// The new tokens; one that ends the text is the last.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub finish: Finish,
+}
+
+/// What was generated, and how long it took.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The continuation of each prompt.
+    pub rows: Vec<Continuation>,
+    /// Time to the first token.
+    pub prompt_time: Duration,
+    /// Time of all further tokens.
+    pub token_time: Duration,
+    /// How often the model was run for one token of each row.
+    pub steps: usize,
+}
+
+impl Pipeline {
+    /// Continues prompts, given as tokens, all at once. `on_token` sees each token as it comes and
+    /// says whether to go on.
+    ///
+    /// # Errors
+    /// A model that does not generate, an empty or too long prompt, a token that is not in the vocabulary.
+    pub fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        request: &Request,
+        on_token: &mut dyn FnMut(NewToken) -> bool,
+    ) -> Result<Generated, TaskError> {
+        self.require(Task::TextGeneration)?;
+        if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
+            return Err(TaskError::EmptyPrompt);
+        }
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        self.check_length(longest)?;
+        let room = self.description().max_positions.map_or(usize::MAX, |limit| limit - longest + 1);
+        let most = request.max_new_tokens.min(room);
+        let capacity = (longest + most).next_multiple_of(CAPACITY_STEP);
+        let mut session = self.model.session(&[("b", prompts.len()), ("c", capacity)])?;
+        let start = Instant::now();
+        let mut rows = Rows::new(prompts, request);
+        rows.read_prompts(&mut session)?;
+        let (mut prompt_time, mut first, mut steps) = (start.elapsed(), Instant::now(), 0);
+        for count in 0..most {
+            let goes_on = rows.choose(count, on_token)?;
+            if count == 0 {
+                (prompt_time, first) = (start.elapsed(), Instant::now());
+            }
+            if !goes_on || count + 1 == most {
+                break;
+            }
+            rows.step(&mut session)?;
+            steps += 1;
+        }
+        Ok(Generated { rows: rows.finish(), prompt_time, token_time: first.elapsed(), steps })
+    }
+}
+
+/// The rows of a batch. A row that has ended is computed along with the others, to no effect.
+struct Rows<'a> {
+    prompts: &'a [Vec<u32>],
+    request: &'a Request,
+    samplers: Vec<Sampler>,
+    /// Prompt and new tokens of each row, for the repetition penalty.
+    history: Vec<Vec<u32>>,
+    finish: Vec<Option<Finish>>,
+    /// Scores of the next token, `[rows, vocabulary]`.
+    logits: Vec<f32>,
+    past: Vec<i32>,
+    next: Vec<i32>,
+    last: Vec<i32>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(prompts: &'a [Vec<u32>], request: &'a Request) -> Rows<'a> {
+        let sampler = |row: usize| Sampler::new(request.sampling, request.seed.wrapping_add(row as u64));
+        let with_room = |prompt: &Vec<u32>| {
+            let mut history = Vec::with_capacity(prompt.len() + request.max_new_tokens.min(1 << 16));
+            history.extend_from_slice(prompt);
+            history
+        };
+        Rows {
+            prompts,
+            request,
+            samplers: (0..prompts.len()).map(sampler).collect(),
+            history: prompts.iter().map(with_room).collect(),
+            finish: vec![None; prompts.len()],
+            logits: Vec::new(),
+            past: prompts.iter().map(|p| p.len() as i32).collect(),
+            next: vec![0; prompts.len()],
+            last: vec![0; prompts.len()],
+        }
+    }
+
+    /// Computes the prompts in pieces. Shorter ones are filled up; what the filling writes to the cache
+    /// is overwritten before any token sees it.
+    fn read_prompts(&mut self, session: &mut Session) -> Result<(), TaskError> {
+        let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
+        for start in (0..longest).step_by(CHUNK) {
+            let length = CHUNK.min(longest - start);
+            let token = |prompt: &Vec<u32>, i: usize| prompt.get(start + i).map_or(0, |&t| t as i32);
+            let ids: Vec<i32> = self.prompts.iter().flat_map(|p| (0..length).map(move |i| token(p, i))).collect();
+            let past = vec![start as i32; self.prompts.len()];
+            let end = |prompt: &Vec<u32>| (prompt.len() - 1).checked_sub(start).filter(|&end| end < length);
+            let last: Vec<i32> = self.prompts.iter().map(|p| end(p).unwrap_or(0) as i32).collect();
+            let logits = run(session, [self.prompts.len(), length], &ids, &past, &last)?;
+            let width = logits.len() / self.prompts.len();
+            self.logits.resize(logits.len(), 0.0);
+            for (row, prompt) in self.prompts.iter().enumerate() {
+                if end(prompt).is_some() {
+                    self.logits[row * width..][..width].copy_from_slice(&logits[row * width..][..width]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the next token of each row; tells whether any row goes on.
+    fn choose(&mut self, count: usize, on_token: &mut dyn FnMut(NewToken) -> bool) -> Result<bool, TaskError> {
+        let width = self.logits.len() / self.prompts.len();
+        let banned = if count < self.request.min_new_tokens { self.request.end.as_slice() } else { &[] };
+        for row in 0..self.prompts.len() {
+            if self.finish[row].is_some() {
+                continue;
+            }
+            let logits = &self.logits[row * width..][..width];
+            let token = self.samplers[row].choose(logits, &self.history[row], banned)?;
+            self.history[row].push(token);
+            self.next[row] = token as i32;
+            let goes_on = on_token(NewToken { row, token });
+            if self.request.end.contains(&token) {
+                self.finish[row] = Some(Finish::End);
+            } else if !goes_on {
+                self.finish[row] = Some(Finish::Stopped);
+            }
+        }
+        Ok(self.finish.iter().any(Option::is_none))
+    }
+
+    /// Feeds the chosen tokens.
+    fn step(&mut self, session: &mut Session) -> Result<(), TaskError> {
+        let logits = run(session, [self.prompts.len(), 1], &self.next, &self.past, &self.last)?;
+        self.logits.copy_from_slice(logits);
+        let going = self.past.iter_mut().zip(&self.finish).filter(|(_, finish)| finish.is_none());
+        going.for_each(|(past, _)| *past += 1);
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Continuation> {
+        let rows = self.history.into_iter().zip(self.finish).zip(self.prompts);
+        rows.map(|((history, finish), prompt)| Continuation {
+            tokens: history[prompt.len()..].to_vec(),
+            finish: finish.unwrap_or(Finish::Length),
+        })
+        .collect()
+    }
+}
+
+fn run<'s>(
+    session: &'s mut Session,
+    shape: [usize; 2],
+    ids: &[i32],
+    past: &[i32],
+    last: &[i32],
+) -> Result<&'s [f32], TaskError> {
+    let rows = [shape[0]];
+    let inputs = [
+        ("input_ids", TensorRef::i32(&shape, ids)?),
+        ("past", TensorRef::i32(&rows, past)?),
+        ("last", TensorRef::i32(&rows, last)?),
+    ];
+    let missing = TaskError::Output { entry: "step", output: "logits", task: Task::TextGeneration };
+    Ok(session.run("step", &inputs)?.get("logits").ok_or(missing)?.as_f32()?)
+}
