@@ -61,16 +61,42 @@ impl Fixture {
         if actual.shape != expected.shape {
             return Some(format!("{name} has shape {:?}, not {:?}", actual.shape, expected.shape));
         }
-        let mask = self.inputs.get("attention_mask").filter(|m| expected.shape.starts_with(&m.shape));
-        let width = mask.map_or(expected.data.len(), |m| expected.data.len() / m.data.len());
-        let counts = |i: usize| mask.is_none_or(|m| m.data[i / width] != 0.0);
         let within = |i: usize| {
             let (a, b) = (actual.data[i], expected.data[i]);
             (a - b).abs() <= atol + rtol * b.abs()
         };
-        let at = (0..expected.data.len()).find(|&i| counts(i) && !within(i))?;
-        Some(format!("{name}[{at}] is {}, not {}", actual.data[at], expected.data[at]))
+        let at = self.counted(expected).find(|&i| !within(i))?;
+        let place = index(at, &expected.shape);
+        Some(format!("{name}{place:?} is {}, not {}", actual.data[at], expected.data[at]))
     }
+
+    /// The largest error of an output, relative to the expected element where that is above 1.
+    pub fn largest_error(&self, name: &str, actual: &Tensor) -> f64 {
+        let expected = &self.outputs[name];
+        let error = |i: usize| (actual.data[i] - expected.data[i]).abs() / expected.data[i].abs().max(1.0);
+        if actual.shape == expected.shape {
+            self.counted(expected).map(error).fold(0.0, f64::max)
+        } else {
+            f64::INFINITY
+        }
+    }
+
+    /// Offsets of the elements of an output that are no padding.
+    fn counted<'a>(&'a self, expected: &'a Tensor) -> impl Iterator<Item = usize> + 'a {
+        let mask = self.inputs.get("attention_mask").filter(|m| expected.shape.starts_with(&m.shape));
+        let width = mask.map_or(1, |m| expected.data.len() / m.data.len());
+        (0..expected.data.len()).filter(move |i| mask.is_none_or(|m| m.data[i / width] != 0.0))
+    }
+}
+
+/// The index of an element along each axis.
+fn index(mut offset: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index: Vec<usize> = Vec::new();
+    for extent in shape.iter().rev() {
+        index.insert(0, offset % extent);
+        offset /= extent;
+    }
+    index
 }
 
 /// All tensors of a file.

@@ -1,4 +1,5 @@
 //! What the tests of the whole house share: reference folders and comparisons.
 
+pub mod compiled;
 pub mod fixture;
 pub mod oracle;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_frontends::models::Model;
 use castiron_ir::interpret::{Binding, run_entry};
-use castiron_ir::{DType, Tensor, TensorSource};
+use castiron_ir::{DType, Tensor};
 
 /// A model under the interpreter.
 pub struct Oracle<'a> {
@@ -22,19 +22,18 @@ impl<'a> Oracle<'a> {
     }
 
     /// Runs an entry on inputs by name; missing token types are zeros.
-    pub fn run(&mut self, entry: &str, inputs: &dyn Fn(&str) -> Option<Tensor>, capacity: usize) -> HashMap<String, Tensor> {
+    pub fn run(
+        &mut self,
+        entry: &str,
+        inputs: &dyn Fn(&str) -> Option<Tensor>,
+        capacity: usize,
+    ) -> HashMap<String, Tensor> {
         let entry = self.model.module.entry(entry).expect("the model has the entry");
         let ids = inputs("input_ids").expect("a test gives token ids");
         let zeros = || Tensor::from_fn(DType::I32, &ids.shape, |_| 0.0);
         let arguments: Vec<Tensor> =
             entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(zeros)).collect();
-        let params = |name: &str| {
-            let stored = self.checkpoint.tensor(name)?;
-            let mut values = vec![0.0; stored.shape.iter().product()];
-            stored.read(0, &mut values);
-            let data = values.into_iter().map(f64::from).collect();
-            Some(Tensor { dtype: DType::F32, shape: stored.shape, data })
-        };
+        let params = |name: &str| self.checkpoint.tensor(name);
         let binding = Binding::from([("c".to_owned(), capacity)]);
         let results = run_entry(entry, &arguments, &binding, &params, &mut self.states).expect("the entry runs");
         entry.outputs.iter().cloned().zip(results).collect()
@@ -54,8 +53,9 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Number of the largest score, the first of equal ones.
-pub fn argmax(scores: &[f64]) -> u32 {
-    let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
-    (1..scores.len()).fold(0, better) as u32
+/// Number of the largest score among the tokens that are not barred, the first of equal ones.
+pub fn argmax(scores: &[f64], barred: &[u32]) -> u32 {
+    let allowed = (0..scores.len()).filter(|&i| !barred.contains(&(i as u32)));
+    let best = allowed.reduce(|best, i| if scores[i] > scores[best] { i } else { best });
+    best.expect("some token is allowed") as u32
 }

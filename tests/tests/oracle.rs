@@ -19,43 +19,45 @@ fn check(fixture: &Fixture) -> Result<(), String> {
     let model = models::of(&checkpoint).map_err(|e| context(e.to_string()))?;
     castiron_ir::verify::verify(&model.module).map_err(|e| context(e.to_string()))?;
     outputs(fixture, &model, &checkpoint).map_err(context)?;
-    fixture.generations.iter().try_for_each(|g| tokens(g, &model, &checkpoint)).map_err(context)
+    let both =
+        |g: &Generated| [0, g.prompt.len() / 2].into_iter().try_for_each(|at| tokens(g, at, &model, &checkpoint));
+    fixture.generations.iter().try_for_each(both).map_err(context)
 }
 
 fn outputs(fixture: &Fixture, model: &Model, checkpoint: &Checkpoint) -> Result<(), String> {
     let entries = model.module.entries.iter().filter(|e| e.name != "step");
-    let mut seen = 0;
+    let (mut seen, mut largest) = (0, 0.0_f64);
     for entry in entries {
         let results = Oracle::new(model, checkpoint).run(&entry.name, &|name| fixture.inputs.get(name).cloned(), 1);
         for (name, actual) in results {
             seen += 1;
+            largest = largest.max(fixture.largest_error(&name, &actual));
             if let Some(mismatch) = fixture.mismatch(&name, &actual, TOLERANCE, TOLERANCE) {
                 return Err(mismatch);
             }
         }
     }
     let expected = fixture.outputs.len();
+    println!("{}: largest error {largest:.1e} relative to max(1, |expected|)", fixture.name);
     if seen == expected { Ok(()) } else { Err(format!("{seen} outputs instead of {expected}")) }
 }
 
-/// Greedy tokens: the prompt in two parts, then one token at a time.
-fn tokens(generated: &Generated, model: &Model, checkpoint: &Checkpoint) -> Result<(), String> {
+/// Greedy tokens: the prompt, whole or cut at a token, then one token at a time. The reference was made
+/// without the end tokens.
+fn tokens(generated: &Generated, cut: usize, model: &Model, checkpoint: &Checkpoint) -> Result<(), String> {
     let mut oracle = Oracle::new(model, checkpoint);
-    let capacity = generated.greedy.len();
-    let (first, second) = generated.prompt.split_at(generated.prompt.len() / 2);
-    let mut past = first.len();
-    if past > 0 {
+    let (capacity, end) = (generated.greedy.len(), &model.description.generation.eos);
+    let (first, second) = generated.prompt.split_at(cut);
+    if !first.is_empty() {
         oracle.step(first, 0, capacity);
     }
-    let mut scores = oracle.step(second, past, capacity);
-    past += second.len();
-    for (i, &expected) in generated.greedy[generated.prompt.len()..].iter().enumerate() {
-        let token = argmax(&scores);
+    let mut scores = oracle.step(second, first.len(), capacity);
+    for (past, &expected) in generated.greedy.iter().enumerate().skip(generated.prompt.len()) {
+        let token = argmax(&scores, end);
         if token != expected {
-            return Err(format!("greedy token {i} is {token}, not {expected}"));
+            return Err(format!("token {past} is {token}, not {expected}, after a prompt cut at {cut}"));
         }
         scores = oracle.step(&[token], past, capacity);
-        past += 1;
     }
     Ok(())
 }
