@@ -214,13 +214,14 @@ impl<'a> ConfigReader<'a> {
     /// Ends the reading.
     ///
     /// # Errors
-    /// Keys with a value that were not read and could matter.
+    /// Keys with a value that were not read and could matter. An empty object asks for nothing.
     pub fn finish(&self) -> Result<(), ConfigError> {
         let read = self.read.borrow();
+        let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
         let unread = self
             .object
             .iter()
-            .filter(|(key, value)| !value.is_null() && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
+            .filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
         let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }

@@ -26,9 +26,9 @@ pub struct Pooling {
 }
 
 impl Default for Pooling {
-    /// The mean at unit length, the most common one.
+    /// The mean as it is: what sentence-transformers makes of a model that says nothing.
     fn default() -> Pooling {
-        Pooling { mode: PoolingMode::Mean, normalise: true }
+        Pooling { mode: PoolingMode::Mean, normalise: false }
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) fn entries(
 ) -> Result<Vec<Entry>, ModelError> {
     let model = Bert::read(config, tensors, labels)?;
     let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| model.forward(m, tensors, head))?];
-    if let Some(pooling) = pooling.filter(|_| head == Head::None) {
+    if head == Head::None {
+        let pooling = pooling.unwrap_or_default();
         entries.push(ModelBuilder::entry("embed", tensors, |m| {
             let (m, x) = model.encode(m);
             vec![("sentence_embedding", m.pool(&x, pooling))]

@@ -11,6 +11,9 @@ use crate::blocks::{
 };
 use crate::config::ConfigReader;
 
+/// Widest head, since the builder makes a list of its frequencies.
+const MOST_CHANNELS: usize = 1 << 16;
+
 struct Llama {
     prefix: String,
     layers: usize,
@@ -48,8 +51,9 @@ impl Llama {
         let (width, heads) = (sized("hidden_size")?, sized("num_attention_heads")?);
         let kv_heads = config.size("num_key_value_heads")?.unwrap_or(heads.value());
         let head_dim = config.size("head_dim")?.unwrap_or(width.value() / heads.value());
-        if head_dim == 0 || !head_dim.is_multiple_of(2) {
-            return Err(config.invalid("head_dim", &format!("an even width of heads, not {head_dim}")).into());
+        if head_dim == 0 || head_dim > MOST_CHANNELS || !head_dim.is_multiple_of(2) {
+            let expected = format!("an even width of heads up to {MOST_CHANNELS}, not {head_dim}");
+            return Err(config.invalid("head_dim", &expected).into());
         }
         if !heads.value().is_multiple_of(kv_heads) {
             return Err(config.invalid("num_key_value_heads", "a divisor of num_attention_heads").into());

@@ -134,7 +134,11 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         task,
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
-        max_positions: config.size("max_position_embeddings")?.or(config.size("n_positions")?),
+        max_positions: match family {
+            Family::Bert => config.size("max_position_embeddings")?,
+            Family::Gpt2 => config.size("n_positions")?,
+            Family::Llama => None, // rotary positions go on for ever
+        },
         max_input: sources.max_input,
         generation: description::generation(&config, sources.generation)?,
     };

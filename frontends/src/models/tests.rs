@@ -67,7 +67,10 @@ fn a_decoder_has_forward_and_step() {
     assert_eq!(model.description.task, Task::TextGeneration);
     let step = model.module.entry("step").expect("a decoder steps");
     assert_eq!(step.body.argument_names, ["input_ids", "past", "last"]);
-    assert_eq!(step.body.type_of(step.body.results[0]), &Type::new(castiron_ir::DType::F32, ["b".into(), castiron_ir::Dim::from(11)]));
+    assert_eq!(
+        step.body.type_of(step.body.results[0]),
+        &Type::new(castiron_ir::DType::F32, ["b".into(), castiron_ir::Dim::from(11)])
+    );
     let states: Vec<_> = step.states.iter().map(|s| (s.name.as_str(), s.instances, s.ty.to_string())).collect();
     let ty = "f32[b,1,c,4]".to_owned();
     assert_eq!(states, [("layers.{i}.key", Some(2), ty.clone()), ("layers.{i}.value", Some(2), ty)]);
@@ -94,7 +97,8 @@ fn an_unknown_architecture_is_named_with_the_known_ones() {
 fn unread_keys_are_named() {
     let message = error(&with(&llama(), json!({"sliding_window": 4, "layer_types": []})), &llama_shapes());
     assert_eq!(message, r#"config: ["sliding_window", "layer_types"] are not implemented for this architecture"#);
-    let harmless = json!({"sliding_window": null, "pruned_heads": {}, "is_llama_config": true, "rope_interleaved": false});
+    let harmless =
+        json!({"sliding_window": null, "pruned_heads": {}, "is_llama_config": true, "rope_interleaved": false});
     try_build(&with(&llama(), harmless), &llama_shapes(), None).expect("nothing that changes the numbers");
 }
 
@@ -113,6 +117,7 @@ fn switches_without_meaning_are_named_with_what_is_known() {
     assert!(rope(long).starts_with("config: `rope_parameters.long_factor` is [1,2], expected the same numbers"));
     assert!(message(json!({"hidden_act": "xielu"})).starts_with("config: `hidden_act` is \"xielu\", expected gelu,"));
     assert!(message(json!({"head_dim": 3})).starts_with("config: `head_dim` is 3, expected an even width"));
+    assert!(message(json!({"head_dim": 1 << 17})).contains("up to 65536, not 131072"));
     assert!(message(json!({"num_key_value_heads": 4})).contains("expected a divisor of num_attention_heads"));
     assert_eq!(message(json!({"vocab_size": null})), "config: `vocab_size` is missing");
 }
@@ -122,11 +127,16 @@ fn tensors_that_do_not_fit_are_named() {
     let mut shapes = llama_shapes();
     shapes.insert("model.layers.1.mlp.up_proj.weight".into(), vec![4, 9]);
     let expected = "the config asks for [12, 8] (intermediate_size × hidden_size)";
-    assert_eq!(error(&llama(), &shapes), format!(r#"tensor "model.layers.1.mlp.up_proj.weight" has shape [4, 9], {expected}"#));
+    assert_eq!(
+        error(&llama(), &shapes),
+        format!(r#"tensor "model.layers.1.mlp.up_proj.weight" has shape [4, 9], {expected}"#)
+    );
     let missing = without(without(llama_shapes(), "model.norm.weight"), "model.layers.1.input_layernorm.weight");
     let message = error(&llama(), &missing);
     assert!(message.starts_with("2 tensors are missing: "), "{message}");
-    assert!(message.contains(r#""model.norm.weight""#) && message.contains(r#""model.layers.1.input_layernorm.weight""#));
+    assert!(
+        message.contains(r#""model.norm.weight""#) && message.contains(r#""model.layers.1.input_layernorm.weight""#)
+    );
     let mut surplus = llama_shapes();
     surplus.insert("model.layers.0.self_attn.q_norm.weight".into(), vec![4]);
     let name = r#""model.layers.0.self_attn.q_norm.weight""#;
@@ -143,7 +153,8 @@ fn an_untied_head_has_to_be_stored() {
 #[test]
 fn sizes_beyond_all_bounds_are_errors() {
     let huge = (1u64 << 31) - 2;
-    let keys = ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim", "num_hidden_layers"];
+    let keys =
+        ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim", "num_hidden_layers"];
     for key in keys {
         error(&with(&llama(), json!({key: huge})), &llama_shapes());
     }
@@ -157,13 +168,15 @@ fn a_tied_mask_head_takes_the_bias_that_is_stored() {
         "architectures": ["BertForMaskedLM"], "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 5,
     });
-    let list = |shapes: &Shapes, tied: bool| {
-        match try_build(&with(&bert, json!({"tie_word_embeddings": tied})), shapes, None) {
+    let list =
+        |shapes: &Shapes, tied: bool| match try_build(&with(&bert, json!({"tie_word_embeddings": tied})), shapes, None)
+        {
             Err(ModelError::Tensors(TensorError::Missing(names))) => names,
             other => panic!("expected missing tensors, not {other:?}"),
-        }
+        };
+    let bias = |names: &[String]| {
+        names.iter().filter(|n| n.starts_with("cls.") && n.ends_with("s.bias")).cloned().collect::<Vec<_>>()
     };
-    let bias = |names: &[String]| names.iter().filter(|n| n.starts_with("cls.") && n.ends_with("s.bias")).cloned().collect::<Vec<_>>();
     let stored = |name: &str| Shapes::from([(name.to_owned(), vec![11])]);
     assert_eq!(bias(&list(&Shapes::new(), true)), ["cls.predictions.bias"]);
     assert!(bias(&list(&stored("cls.predictions.bias"), true)).is_empty());

@@ -23,15 +23,16 @@ pub struct Session {
     bindings: Vec<Binding>,
     /// Values of the symbols of the entry that is about to run.
     values: Vec<usize>,
+    /// Memory for the outputs of each entry, as large as any run has needed.
+    outputs: Vec<Vec<AlignedBytes>>,
 }
 
-/// An entry bound to extents, with its outputs.
+/// An entry bound to extents.
 struct Binding {
     entry: usize,
     values: Vec<usize>,
     bound: BoundEntry,
     bases: Bases,
-    outputs: Vec<AlignedBytes>,
 }
 
 /// The results of a run, until the next one.
@@ -52,8 +53,9 @@ impl<'a> Outputs<'a> {
     /// All outputs with their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, TensorRef<'a>)> + use<'a> {
         let named = self.entry.outputs.iter().zip(self.types).zip(self.bytes);
-        // The bytes were allocated for this type, aligned to 64.
+        // The bytes suffice for this type, and are aligned to 64.
         named.filter_map(|(((name, _), (dtype, shape)), bytes)| {
+            let bytes = bytes.get(..tensor_bytes(*dtype, shape)?)?;
             Some((name.as_str(), TensorRef::new(*dtype, shape, bytes).ok()?))
         })
     }
@@ -62,7 +64,9 @@ impl<'a> Outputs<'a> {
 impl Session {
     pub(super) fn new(model: Model, symbols: &[(&str, usize)]) -> Result<Session, RunError> {
         let states = States::new(model.program(), symbols)?;
-        Ok(Session { model, states, bindings: Vec::new(), values: Vec::new() })
+        let outputs = model.program().entries.iter().map(|entry| (0..entry.outputs.len()).map(|_| AlignedBytes::default()));
+        let outputs = outputs.map(Iterator::collect).collect();
+        Ok(Session { model, states, bindings: Vec::new(), values: Vec::new(), outputs })
     }
 
     /// The model.
@@ -122,6 +126,7 @@ impl Session {
         let number = self.model.shared.entry(entry)?;
         self.infer(number, inputs)?;
         self.bind(number)?;
+        self.provide_outputs(number)?;
         let binding = &mut self.bindings[0];
         let mut engine = self.model.shared.engine();
         let Engine { pool, workers, arena } = &mut *engine;
@@ -151,9 +156,8 @@ impl Session {
             index: failure.index,
             extent: failure.extent,
         })?;
-        let Binding { bound, outputs, .. } = &self.bindings[0];
         let entry = &self.model.program().entries[number];
-        Ok(Outputs { entry, types: bound.outputs(), bytes: outputs })
+        Ok(Outputs { entry, types: self.bindings[0].bound.outputs(), bytes: &self.outputs[number] })
     }
 
     /// Finds the values of the entry's symbols.
@@ -195,25 +199,32 @@ impl Session {
         }
         let bound = self.model.shared.bind(number, &self.values)?;
         let mut binding =
-            Binding { entry: number, values: self.values.clone(), bound, bases: Bases::default(), outputs: Vec::new() };
-        for (dtype, shape) in binding.bound.outputs() {
-            let bytes = tensor_bytes(*dtype, shape).unwrap_or(usize::MAX);
-            binding.outputs.push(AlignedBytes::zeroed(bytes)?);
-        }
+            Binding { entry: number, values: self.values.clone(), bound, bases: Bases::default() };
         self.connect(&mut binding);
         self.bindings.truncate(BINDINGS - 1);
         self.bindings.insert(0, binding);
         Ok(())
     }
 
-    /// Fills in the memories that stay where they are: all but inputs and buffers.
+    /// Makes sure that the outputs of the binding at the front have memory, and tells it where.
+    fn provide_outputs(&mut self, number: usize) -> Result<(), RunError> {
+        let binding = &mut self.bindings[0];
+        let bases = &mut binding.bases.0[binding.bound.slots().inputs..];
+        for ((dtype, shape), (bytes, base)) in binding.bound.outputs().iter().zip(self.outputs[number].iter_mut().zip(bases)) {
+            let size = tensor_bytes(*dtype, shape).unwrap_or(usize::MAX);
+            if bytes.len() < size {
+                *bytes = AlignedBytes::zeroed(size)?;
+            }
+            *base = bytes.pointer();
+        }
+        Ok(())
+    }
+
+    /// Fills in the memories that stay where they are: states and weights.
     fn connect(&mut self, binding: &mut Binding) {
         let slots = binding.bound.slots();
         let bases = &mut binding.bases.0;
         bases.resize(slots.count, std::ptr::null_mut());
-        for (base, output) in bases[slots.inputs..].iter_mut().zip(&mut binding.outputs) {
-            *base = output.pointer();
-        }
         for (&first, instances) in slots.states.iter().zip(self.states.tensors_mut()) {
             bases[first..].iter_mut().zip(instances).for_each(|(base, tensor)| *base = tensor.pointer());
         }

@@ -17,7 +17,15 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
+    Demo(Demo),
     Compile(Compile),
+    Run(Run),
+    Embed(Embed),
+    Classify(Classify),
+    FillMask(FillMask),
+    Qa(Qa),
+    Verify(Verify),
+    Bench(Bench),
     Inspect(Inspect),
     Opt(Opt),
     /// Print a completion script for a shell
@@ -48,6 +56,19 @@ pub(super) struct Compiling {
     /// Run the verifier after each pass
     #[arg(long)]
     pub verify_each: bool,
+}
+
+/// A model that is executed.
+#[derive(Args, Clone)]
+pub(super) struct Executed {
+    #[command(flatten)]
+    pub source: Source,
+    /// Number of threads [default: as many as the machine runs at once]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,6 +111,191 @@ pub(super) struct Compile {
     pub json: bool,
 }
 
+/// Fetch a small real model, compile it, show what the compiler did, and let it answer
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron demo
+  castiron demo \"Name three metals.\"
+  castiron demo --model minilm")]
+pub(super) struct Demo {
+    /// What to ask
+    #[arg(default_value = "What is cast iron, and what is it used for?")]
+    pub prompt: String,
+    /// Which model
+    #[arg(long, value_enum, default_value_t = DemoModel::Smollm2)]
+    pub model: DemoModel,
+    /// Encoding of the weights
+    #[command(flatten)]
+    pub compiling: Compiling,
+    /// Number of threads [default: as many as the machine runs at once]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// How many tokens at most
+    #[arg(long, default_value_t = 128)]
+    pub max_new_tokens: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DemoModel {
+    /// SmolLM2-135M-Instruct, which answers
+    Smollm2,
+    /// all-MiniLM-L6-v2, which compares sentences
+    Minilm,
+}
+
+/// Generate text
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron run smol.iron \"Why is the sky blue?\"
+  castiron run ./gpt2 \"Iron is\" --max-new-tokens 40 --temperature 0.8 --seed 7
+  castiron run ./gpt2 --tokens 1,2,3 --max-new-tokens 5 --json")]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// The prompt; put into the model's chat template if it has one. `-` reads standard input
+    #[arg(value_name = "PROMPT", required_unless_present = "tokens")]
+    pub prompt: Option<String>,
+    /// The prompt as token numbers, used as they are
+    #[arg(long, value_delimiter = ',', conflicts_with = "prompt")]
+    pub tokens: Option<Vec<u32>>,
+    /// Use the prompt as it is, without chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// System message of the chat
+    #[arg(long, conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// How many tokens at most
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// How many tokens before the text may end
+    #[arg(long, default_value_t = 0)]
+    pub min_new_tokens: usize,
+    /// Take the best token always
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
+    pub greedy: bool,
+    /// Draw tokens; scores are divided by this
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Draw among so many of the best
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw among the best whose probabilities reach this sum
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Factor against tokens that have occurred
+    #[arg(long, value_name = "F")]
+    pub repetition_penalty: Option<f32>,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print tokens per second on standard error
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// Embed sentences as vectors
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron embed minilm.iron \"iron\" \"steel\" \"a poem\"
+  castiron embed ./all-MiniLM-L6-v2 \"iron\" --json")]
+pub(super) struct Embed {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// The sentences
+    #[arg(required = true, value_name = "TEXT")]
+    pub texts: Vec<String>,
+}
+
+/// Label a text, or each of its tokens
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron classify ./sentiment-model \"What a fine day\"
+  castiron classify ./ner-model \"Ada lives in London\" --json")]
+pub(super) struct Classify {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// The texts
+    #[arg(required = true, value_name = "TEXT")]
+    pub texts: Vec<String>,
+}
+
+/// Fill in masked tokens
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron fill-mask ./bert-base-uncased \"Iron is a [MASK].\" --top 3")]
+pub(super) struct FillMask {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// The text, with the model's mask token
+    pub text: String,
+    /// How many tokens for each mask
+    #[arg(long, default_value_t = 5)]
+    pub top: usize,
+}
+
+/// Find the answer to a question in a text
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron qa ./bert-squad \"Who lives in London?\" \"Ada lives in London.\"")]
+pub(super) struct Qa {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// The question
+    pub question: String,
+    /// The text that holds the answer
+    pub context: String,
+}
+
+/// Compare a compiled checkpoint with DIR/reference.safetensors
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron verify tests/fixtures/llama-gqa
+  CASTIRON_CPU=portable castiron verify tests/fixtures/bert-base --json")]
+pub(super) struct Verify {
+    /// A reference folder: a checkpoint with reference.safetensors
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    #[command(flatten)]
+    pub compiling: Compiling,
+    /// Largest absolute difference
+    #[arg(long, default_value_t = 1e-4)]
+    pub atol: f64,
+    /// Largest difference relative to the reference
+    #[arg(long, default_value_t = 1e-4)]
+    pub rtol: f64,
+    /// Number of threads [default: as many as the machine runs at once]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure speed
+#[derive(Args)]
+#[command(after_help = "Examples:
+  castiron bench smol.iron --prompt-tokens 512 --new-tokens 128
+  castiron bench minilm.iron --batch 8 --seq 128 --json")]
+pub(super) struct Bench {
+    #[command(flatten)]
+    pub executed: Executed,
+    /// Tokens of the prompt, for models that generate
+    #[arg(long, default_value_t = 512)]
+    pub prompt_tokens: usize,
+    /// Tokens to generate
+    #[arg(long, default_value_t = 128)]
+    pub new_tokens: usize,
+    /// Texts at once, for models that read whole texts
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Tokens of each text
+    #[arg(long, default_value_t = 128)]
+    pub seq: usize,
+    /// How often to measure
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+}
+
 /// Show what the compiler makes of a model, stage by stage
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -108,9 +314,6 @@ pub(super) struct Inspect {
     /// Print the graph in Graphviz's language
     #[arg(long)]
     pub dot: bool,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,6 +324,10 @@ pub(super) enum InspectStage {
     Optimized,
     /// The kernels
     Kernels,
+    /// Where the buffers lie, for 1 row of 64 tokens and a cache of 256
+    Plan,
+    /// The machine code of the row programs
+    Asm,
 }
 
 /// Run passes on IR text

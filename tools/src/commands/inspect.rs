@@ -7,18 +7,29 @@ use castiron_frontends::checkpoint::Checkpoint;
 use castiron_ir::Module;
 use castiron_passes::Stage;
 
-use super::Outcome;
+use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::cpu::row::RowFunction;
+use castiron_runtime::program::{EntryProgram, KernelBody};
+
 use super::arguments::{Inspect, InspectStage};
+use super::{Outcome, load};
 use crate::compiler;
 
 pub(super) fn run(arguments: &Inspect) -> Outcome {
+    let is_program = matches!(arguments.stage, InspectStage::Kernels | InspectStage::Plan | InspectStage::Asm);
+    if is_program && !arguments.dot && !arguments.source.source.ends_with(".ir") {
+        return program(arguments);
+    }
+    if Path::new(&arguments.source.source).extension().is_some_and(|e| e == "iron") {
+        return Err("an artifact holds kernels and no graph; use --stage kernels, plan or asm".into());
+    }
     let source = &arguments.source.source;
     let options = arguments.source.compiling.options();
     let is_text = Path::new(source).extension().is_some_and(|e| e == "ir");
     let stage = match arguments.stage {
         InspectStage::Graph => None,
         InspectStage::Optimized => Some(Stage::Optimized),
-        InspectStage::Kernels => Some(Stage::Kernels),
+        InspectStage::Kernels | InspectStage::Plan | InspectStage::Asm => Some(Stage::Kernels),
     };
     let module = if is_text {
         let module = castiron_ir::text::parse_module(&std::fs::read_to_string(source)?)?;
@@ -28,15 +39,6 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
         }
     } else {
         let checkpoint = Checkpoint::open(&super::source::locate(source)?)?;
-        if arguments.stage == InspectStage::Kernels && !arguments.dot {
-            let compilation = compiler::compile(&checkpoint, &options)?;
-            let mut program = compilation.compiled.program;
-            if let Some(name) = &arguments.entry {
-                program.entries.retain(|e| e.name == *name);
-            }
-            print!("{program}");
-            return Ok(ExitCode::SUCCESS);
-        }
         compiler::graph(&checkpoint, stage, &options)?
     };
     let module = only(module, arguments.entry.as_deref())?;
@@ -46,6 +48,49 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
         print!("{module}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the runtime executes.
+fn program(arguments: &Inspect) -> Outcome {
+    let path = super::source::locate(&arguments.source.source)?;
+    let pipeline = load::open(&path, &arguments.source.compiling, Some(1))?;
+    let model = pipeline.model();
+    let is_wanted = |name: &str| arguments.entry.as_deref().is_none_or(|wanted| wanted == name);
+    let entries: Vec<&EntryProgram> = model.program().entries.iter().filter(|e| is_wanted(&e.name)).collect();
+    if entries.is_empty() {
+        let known = model.program().entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(format!("there is no such entry; the entries are {known}").into());
+    }
+    if arguments.stage == InspectStage::Kernels {
+        for (number, weight) in model.program().weights.iter().enumerate() {
+            println!("w{number} = {weight}");
+        }
+    }
+    for entry in entries {
+        match arguments.stage {
+            InspectStage::Plan => print!("entry {}\n{}", entry.name, model.plan(&entry.name, EXTENTS)?),
+            InspectStage::Asm => assembly(entry)?,
+            _ => print!("\n{entry}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Extents that plans are shown for.
+const EXTENTS: &[(&str, usize)] = &[("b", 1), ("s", 64), ("c", 256)];
+
+fn assembly(entry: &EntryProgram) -> Result<(), Box<dyn std::error::Error>> {
+    for (number, kernel) in entry.kernels.iter().enumerate() {
+        let program = match &kernel.body {
+            KernelBody::Rows(rows) => &rows.operands.program,
+            KernelBody::Matmul(matmul) => &matmul.epilogue.program,
+            KernelBody::Product(product) => &product.epilogue.program,
+            KernelBody::Attention(_) => continue,
+        };
+        let function = RowFunction::compile(program, Isa::detect())?;
+        println!("; entry {}, kernel {number} {}\n{}", entry.name, kernel.label, function.disassemble());
+    }
+    Ok(())
 }
 
 fn only(module: Module, entry: Option<&str>) -> Result<Module, String> {

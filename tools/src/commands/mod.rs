@@ -1,11 +1,17 @@
 //! The command line: one file for each command or group of like ones.
 
 mod arguments;
+mod bench;
 mod compile;
+mod demo;
+mod encode;
 mod inspect;
+mod load;
 mod opt;
 mod output;
+mod run;
 mod source;
+mod verify;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -22,7 +28,15 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Embed(arguments) => encode::embed(arguments),
+        Command::Classify(arguments) => encode::classify(arguments),
+        Command::FillMask(arguments) => encode::fill_mask(arguments),
+        Command::Qa(arguments) => encode::answer(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Opt(arguments) => opt::run(arguments),
         Command::Completions { shell } => {

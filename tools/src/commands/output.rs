@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use castiron_frontends::checkpoint::source::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints an error with what caused it.
@@ -40,4 +41,27 @@ pub(super) fn bytes(n: u64) -> String {
 pub(super) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// A bar over things; hidden unless a person is watching and there are many.
+pub(super) fn count_bar(what: &str, total: usize) -> ProgressBar {
+    if total < 64 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:>10} {bar:40} {pos} of {len} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total as u64).with_style(style).with_message(what.to_owned())
+}
+
+/// Shows a download; `bar` is the bar of the current file.
+pub(super) fn download(bar: &mut Option<(String, ProgressBar)>, progress: Progress<'_>) {
+    if bar.as_ref().is_none_or(|(file, _)| file != progress.file) {
+        if let Some((_, old)) = bar.take() {
+            old.finish_and_clear();
+        }
+        *bar = Some((progress.file.to_owned(), bytes_bar(progress.file, progress.total)));
+    }
+    if let Some((_, bar)) = bar {
+        bar.set_position(progress.done);
+    }
 }

@@ -2,8 +2,17 @@
 
 use std::path::PathBuf;
 
-/// The path of a checkpoint or artifact.
-pub(super) fn locate(source: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(source);
-    if path.exists() { Ok(path) } else { Err(format!("{source}: no such file or folder")) }
+use castiron_frontends::checkpoint::source::{self, Progress, SourceError};
+
+use super::output;
+
+/// The path of a checkpoint or artifact; downloads are shown.
+pub(super) fn locate(name: &str) -> Result<PathBuf, SourceError> {
+    let mut bar = None;
+    let mut show = |progress: Progress<'_>| output::download(&mut bar, progress);
+    let path = source::resolve(name, &mut show);
+    if let Some((_, bar)) = bar {
+        bar.finish_and_clear();
+    }
+    path
 }

@@ -82,9 +82,7 @@ const FILES: [(&str, &str); 5] = [
 #[test]
 fn what_the_cache_lacks_is_downloaded() {
     let cache = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(serve(stream))));
+    let endpoint = start_hub();
     let mut seen = Vec::new();
     let hub = Hub { token: Some("secret".into()), ..hub(cache.path(), endpoint, false) };
     let mut progress = |p: Progress<'_>| seen.push((p.file.to_owned(), p.done, p.total));
@@ -99,12 +97,19 @@ fn what_the_cache_lacks_is_downloaded() {
 #[test]
 fn a_repository_that_is_not_there_is_named() {
     let cache = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(serve(stream))));
+    let endpoint = start_hub();
     let hub = Hub { token: Some("secret".into()), ..hub(cache.path(), endpoint, false) };
     let message = hub.find(&repository("org/other"), &mut no_progress).unwrap_err().to_string();
     assert!(message.contains("hf:org/other@main") && message.contains("no such repository"), "{message}");
+}
+
+/// Address of a hub that runs as long as the tests.
+fn start_hub() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let answer = |stream| drop(std::thread::spawn(|| drop(serve(stream))));
+    std::thread::spawn(move || listener.incoming().flatten().for_each(answer));
+    endpoint
 }
 
 /// Answers requests of one connection as the hub does.

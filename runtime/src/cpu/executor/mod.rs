@@ -68,10 +68,8 @@ struct Stage {
 /// Numbers of the memories of an entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
-    /// Number of inputs, which come first.
+    /// Number of inputs, which come first; outputs come next.
     pub inputs: usize,
-    /// Number of outputs, which come next.
-    pub outputs: usize,
     /// First slot of each state; each instance takes one.
     pub states: Vec<usize>,
     /// First slot of each weight; each instance takes one.

@@ -21,7 +21,7 @@ use crate::cpu::scratch::Scratch;
 use crate::plan::{Request, plan};
 use crate::program::row::Access;
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
-use crate::program::{Matmul as MatmulBody, RowOperands, Rows as RowsBody};
+use crate::program::{Matmul as MatmulBody, Rows as RowsBody};
 use crate::tensor::tensor_bytes;
 
 /// Largest extent of an iteration space.
@@ -84,7 +84,7 @@ impl Slots {
         };
         let states = program.states.iter().map(|s| take(s.instances)).collect();
         let weights = program.weights.iter().map(|w| take(w.instances)).collect();
-        Slots { inputs, outputs, states, weights, buffers: next, count: next }
+        Slots { inputs, states, weights, buffers: next, count: next }
     }
 }
 

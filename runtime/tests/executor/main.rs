@@ -1,0 +1,9 @@
+//! Execution of programs that are written by hand.
+
+mod attention;
+mod errors;
+mod hostile;
+mod products;
+mod rows;
+mod states;
+mod support;

@@ -1,0 +1,120 @@
+//! `castiron bench`: medians of several runs after one that does not count.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use castiron_ir::Task;
+use castiron_runtime::tasks::Pipeline;
+use castiron_runtime::tasks::generate::Request;
+use castiron_runtime::tensor::TensorRef;
+use castiron_runtime::text::Sampling;
+use serde_json::{Value, json};
+
+use super::arguments::Bench;
+use super::{Outcome, load};
+use crate::verification::least_extents;
+
+pub(super) fn run(arguments: &Bench) -> Outcome {
+    let compiled = compile_first(arguments)?;
+    let path = compiled.as_ref().map_or(arguments.executed.source.source.as_ref(), |(_, path)| path.as_path());
+    let start = Instant::now();
+    let mut pipeline = load::open(path, &arguments.executed.source.compiling, arguments.executed.threads)?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let generates = pipeline.description().task == Task::TextGeneration;
+    let (first_token_ms, measured) =
+        if generates { generate(arguments, &mut pipeline)? } else { batch(arguments, &pipeline)? };
+    let object = json!({
+        "prompt_tokens_per_s": median(&measured, "prompt_tokens_per_s"),
+        "generate_tokens_per_s": median(&measured, "generate_tokens_per_s"),
+        "ms_per_batch": median(&measured, "ms_per_batch"),
+        "load_ms": load_ms,
+        "first_token_ms": first_token_ms,
+        "peak_rss_bytes": peak_rss(),
+        "threads": pipeline.model().threads(),
+        "runs": measured,
+    });
+    if arguments.executed.json {
+        println!("{object}");
+    } else if let Some(fields) = object.as_object() {
+        fields.iter().filter(|(k, v)| *k != "runs" && !v.is_null()).for_each(|(key, value)| println!("{key:<22} {value}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
+fn compile_first(arguments: &Bench) -> Result<Option<(tempfile::TempDir, std::path::PathBuf)>, Box<dyn Error>> {
+    let path = super::source::locate(&arguments.executed.source.source)?;
+    if load::is_artifact(&path) {
+        return Ok(None);
+    }
+    let checkpoint = castiron_frontends::checkpoint::Checkpoint::open(&path)?;
+    let compilation = crate::compiler::compile(&checkpoint, &arguments.executed.source.compiling.options())?;
+    let folder = tempfile::tempdir()?;
+    let artifact = folder.path().join("model.iron");
+    super::compile::write(&compilation, &artifact)?;
+    Ok(Some((folder, artifact)))
+}
+
+/// A prompt and its continuation; the time to the first token is that of the first run.
+fn generate(arguments: &Bench, pipeline: &mut Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
+    let prompt: Vec<u32> = (0..arguments.prompt_tokens as u32).map(|i| i % 29 + 3).collect();
+    let (new, sampling) = (arguments.new_tokens, Sampling::GREEDY);
+    let request = Request { max_new_tokens: new, min_new_tokens: new, sampling, seed: 0, end: vec![] };
+    let (mut first, mut measured) = (None, Vec::new());
+    for run in 0..=arguments.runs {
+        let generated = pipeline.generate(std::slice::from_ref(&prompt), &request, &mut |_| true)?;
+        let prompt_time = generated.prompt_time.as_secs_f64();
+        if run == 0 {
+            first = Some(prompt_time * 1e3);
+            continue;
+        }
+        measured.push(json!({
+            "prompt_tokens_per_s": prompt.len() as f64 / prompt_time,
+            "generate_tokens_per_s": generated.steps as f64 / generated.token_time.as_secs_f64().max(1e-9),
+        }));
+    }
+    Ok((first, measured))
+}
+
+/// A batch through `forward`.
+fn batch(arguments: &Bench, pipeline: &Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
+    let model = pipeline.model();
+    let mut session = model.session(&least_extents(model))?;
+    let shape = [arguments.batch, arguments.seq];
+    let count = shape.iter().product::<usize>();
+    let ids: Vec<i32> = (0..count as i32).map(|i| i % 29 + 3).collect();
+    let (ones, zeros) = (vec![1; count], vec![0; count]);
+    let entry = model.entry("forward").ok_or("the artifact has no entry `forward`")?;
+    let mut inputs = Vec::new();
+    for (name, _) in &entry.inputs {
+        let values = match name.as_str() {
+            "input_ids" => &ids,
+            "attention_mask" => &ones,
+            _ => &zeros,
+        };
+        inputs.push((name.as_str(), TensorRef::i32(&shape, values)?));
+    }
+    let mut measured = Vec::new();
+    for run in 0..=arguments.runs {
+        let start = Instant::now();
+        session.run("forward", &inputs)?;
+        if run > 0 {
+            measured.push(json!({ "ms_per_batch": start.elapsed().as_secs_f64() * 1e3 }));
+        }
+    }
+    Ok((None, measured))
+}
+
+fn median(runs: &[Value], key: &str) -> Option<f64> {
+    let mut values: Vec<f64> = runs.iter().filter_map(|run| run.get(key)?.as_f64()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Largest resident memory of this process so far, where the system tells it.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}

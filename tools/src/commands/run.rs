@@ -1,0 +1,162 @@
+//! `castiron run`: text generation.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use castiron_runtime::tasks::Pipeline;
+use castiron_runtime::tasks::generate::{Finish, Generated, Request};
+use castiron_runtime::text::{ChatMessage, ChatRequest, Date, EncodeOptions, Sampling, TokenStream};
+use serde_json::json;
+
+use super::arguments::Run;
+use super::{Outcome, load};
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn run(arguments: &Run) -> Outcome {
+    let mut pipeline = load::pipeline(&arguments.executed)?;
+    let prompt = prompt(arguments, &pipeline)?;
+    let request = request(arguments, &pipeline);
+    let generated = if arguments.executed.json {
+        stop_on_interrupt();
+        let generated =
+            pipeline.generate(std::slice::from_ref(&prompt), &request, &mut |_| !INTERRUPTED.load(Ordering::Relaxed))?;
+        print_json(&pipeline, &prompt, &generated)?;
+        generated
+    } else if arguments.tokens.is_some() {
+        stop_on_interrupt();
+        let mut print = |token| {
+            print!("{token} ");
+            std::io::stdout().flush().is_ok() && !INTERRUPTED.load(Ordering::Relaxed)
+        };
+        let generated = pipeline.generate(&[prompt], &request, &mut |new| print(new.token))?;
+        println!();
+        generated
+    } else {
+        stream(&mut pipeline, prompt, &request)?
+    };
+    if arguments.stats {
+        eprintln!("{}", speed(&generated));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Generates and prints text as it comes. Ctrl-C ends the text.
+pub(super) fn stream(
+    pipeline: &mut Pipeline,
+    prompt: Vec<u32>,
+    request: &Request,
+) -> Result<Generated, Box<dyn Error>> {
+    stop_on_interrupt();
+    let (sender, receiver) = std::sync::mpsc::channel::<u32>();
+    let tokenizer = pipeline.text().tokenizer()?.clone();
+    let mut out = std::io::stdout();
+    // The tokenizer is borrowed by the stream, the pipeline by the generation: text is made on a thread.
+    let printer = std::thread::spawn(move || -> Result<(), String> {
+        let mut stream = TokenStream::new(&tokenizer, true);
+        for token in receiver {
+            let text = stream.push(token).map_err(|e| e.to_string())?;
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| e.to_string())?;
+        }
+        let text = stream.finish().map_err(|e| e.to_string())?;
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(|e| e.to_string())
+    });
+    let mut on_token = |token: u32| sender.send(token).is_ok() && !INTERRUPTED.load(Ordering::Relaxed);
+    let generated = pipeline.generate(&[prompt], request, &mut |new| on_token(new.token));
+    drop(sender);
+    match printer.join() {
+        Ok(printed) => printed?,
+        Err(_) => return Err("the text could not be printed".into()),
+    }
+    Ok(generated?)
+}
+
+/// Tokens of a prompt, in the model's chat template if it has one.
+pub(super) fn chat(pipeline: &Pipeline, system: Option<&str>, prompt: &str) -> Result<Vec<u32>, Box<dyn Error>> {
+    let text = pipeline.text();
+    let system = system.map(|system| ChatMessage::new("system", system));
+    let messages: Vec<ChatMessage> = system.into_iter().chain([ChatMessage::new("user", prompt)]).collect();
+    let request = ChatRequest { add_generation_prompt: true, now: Some(Date::today()), ..ChatRequest::default() };
+    let rendered = text.chat_template()?.render(&messages, &request)?;
+    Ok(text.tokenizer()?.encode(&rendered, EncodeOptions::plain())?.ids)
+}
+
+/// Tokens per second of a generation.
+pub(super) fn speed(generated: &Generated) -> String {
+    let rate = generated.steps as f64 / generated.token_time.as_secs_f64().max(1e-9);
+    let prompt = generated.prompt_time.as_secs_f64() * 1e3;
+    format!("first token after {prompt:.0} ms, then {rate:.1} tokens per second")
+}
+
+fn prompt(arguments: &Run, pipeline: &Pipeline) -> Result<Vec<u32>, Box<dyn Error>> {
+    if let Some(tokens) = &arguments.tokens {
+        return Ok(tokens.clone());
+    }
+    let mut prompt = arguments.prompt.clone().unwrap_or_default();
+    if prompt == "-" {
+        prompt.clear();
+        std::io::stdin().read_to_string(&mut prompt)?;
+    }
+    let has_template = pipeline.text().assets().chat_template.is_some();
+    if has_template && !arguments.raw {
+        return chat(pipeline, arguments.system.as_deref(), &prompt);
+    }
+    if arguments.system.is_some() {
+        return Err("the model has no chat template, so that it takes no system message".into());
+    }
+    Ok(pipeline.text().tokenizer()?.encode(&prompt, EncodeOptions::default())?.ids)
+}
+
+fn request(arguments: &Run, pipeline: &Pipeline) -> Request {
+    let mut request = Request::of_model(pipeline.description(), arguments.max_new_tokens);
+    let draws = arguments.temperature.is_some() || arguments.top_k.is_some() || arguments.top_p.is_some();
+    let sampling = &mut request.sampling;
+    if arguments.greedy {
+        *sampling = Sampling { repetition_penalty: sampling.repetition_penalty, ..Sampling::GREEDY };
+    } else if draws && sampling.is_greedy() {
+        sampling.temperature = 1.0;
+    }
+    sampling.temperature = arguments.temperature.unwrap_or(sampling.temperature);
+    sampling.top_k = arguments.top_k.unwrap_or(sampling.top_k);
+    sampling.top_p = arguments.top_p.unwrap_or(sampling.top_p);
+    sampling.repetition_penalty = arguments.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+    request.seed = arguments.seed;
+    request.min_new_tokens = arguments.min_new_tokens;
+    request
+}
+
+fn print_json(pipeline: &Pipeline, prompt: &[u32], generated: &Generated) -> Result<(), Box<dyn Error>> {
+    let row = &generated.rows[0];
+    let text = match pipeline.text().tokenizer() {
+        Ok(tokenizer) => Some(tokenizer.decode(&row.tokens, true)?),
+        Err(_) => None,
+    };
+    let finish = match row.finish {
+        Finish::End => "end",
+        Finish::Length => "length",
+        Finish::Stopped => "stopped",
+    };
+    let object = json!({
+        "tokens": [prompt, &row.tokens].concat(),
+        "new_tokens": row.tokens,
+        "text": text,
+        "finish": finish,
+        "first_token_ms": generated.prompt_time.as_secs_f64() * 1e3,
+        "tokens_per_s": generated.steps as f64 / generated.token_time.as_secs_f64().max(1e-9),
+    });
+    println!("{object}");
+    Ok(())
+}
+
+/// Makes Ctrl-C end the text; a second one ends the process.
+fn stop_on_interrupt() {
+    // A handler that cannot be set leaves the system's own, which ends the process.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+}

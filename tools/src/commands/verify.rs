@@ -1,0 +1,35 @@
+//! `castiron verify`: parity with a reference folder.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::arguments::Verify;
+use super::{Outcome, load};
+use crate::verification::{Comparison, Tolerance, verify};
+
+pub(super) fn run(arguments: &Verify) -> Outcome {
+    let pipeline = load::open(&arguments.folder, &arguments.compiling, arguments.threads)?;
+    let tolerance = Tolerance { atol: arguments.atol, rtol: arguments.rtol };
+    let comparisons = verify(pipeline.model(), &arguments.folder.join("reference.safetensors"), tolerance)?;
+    let passes = comparisons.iter().all(|c| c.failures == 0);
+    if arguments.json {
+        let output = |c: &Comparison| {
+            json!({
+                "output": c.name, "passed": c.failures == 0, "failures": c.failures, "compared": c.compared,
+                "max_absolute_error": c.absolute.0, "at": c.absolute.1,
+                "max_relative_error": c.relative.0, "relative_at": c.relative.1,
+            })
+        };
+        println!("{}", json!({ "passed": passes, "outputs": comparisons.iter().map(output).collect::<Vec<_>>() }));
+    } else {
+        for c in &comparisons {
+            let verdict = if c.failures == 0 { "ok  " } else { "FAIL" };
+            println!(
+                "{verdict} {}: largest absolute error {:.2e} at {:?}, relative {:.2e} at {:?}; {} of {} elements off",
+                c.name, c.absolute.0, c.absolute.1, c.relative.0, c.relative.1, c.failures, c.compared
+            );
+        }
+    }
+    Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
