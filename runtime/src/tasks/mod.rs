@@ -10,6 +10,7 @@ pub mod fill_mask;
 pub mod generate;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use castiron_ir::{Description, Task, TextAssets};
 
@@ -80,7 +81,7 @@ pub enum TaskError {
 /// ```
 pub struct Pipeline {
     model: Model,
-    text: Text,
+    text: Arc<Text>,
     session: Option<Session>,
 }
 
@@ -101,7 +102,7 @@ impl Pipeline {
             chat_template: aside.chat_template,
             special_tokens: aside.special_tokens,
         };
-        Pipeline { model, text: Text::new(assets), session: None }
+        Pipeline { model, text: Arc::new(Text::new(assets)), session: None }
     }
 
     /// The model.
@@ -114,8 +115,8 @@ impl Pipeline {
         self.model.artifact().description()
     }
 
-    /// Tokenizer and chat template.
-    pub fn text(&self) -> &Text {
+    /// Tokenizer and chat template, shared so that they can be used while the model runs.
+    pub fn text(&self) -> &Arc<Text> {
         &self.text
     }
 

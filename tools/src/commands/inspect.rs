@@ -9,6 +9,7 @@ use castiron_passes::Stage;
 
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::row::RowFunction;
+use castiron_runtime::plan::MemoryPlan;
 use castiron_runtime::program::{EntryProgram, KernelBody};
 
 use super::arguments::{Inspect, InspectStage};
@@ -68,7 +69,7 @@ fn program(arguments: &Inspect) -> Outcome {
     }
     for entry in entries {
         match arguments.stage {
-            InspectStage::Plan => print!("entry {}\n{}", entry.name, model.plan(&entry.name, EXTENTS)?),
+            InspectStage::Plan => plan(&entry.name, &model.plan(&entry.name, EXTENTS)?),
             InspectStage::Asm => assembly(entry)?,
             _ => print!("\n{entry}"),
         }
@@ -78,6 +79,13 @@ fn program(arguments: &Inspect) -> Outcome {
 
 /// Extents that plans are shown for.
 const EXTENTS: &[(&str, usize)] = &[("b", 1), ("s", 64), ("c", 256)];
+
+fn plan(entry: &str, plan: &MemoryPlan) {
+    println!("entry {entry}: {} bytes, at least {} live at one time", plan.peak_bytes, plan.lower_bound);
+    for (number, b) in plan.buffers.iter().enumerate() {
+        println!("  b{number}: {} bytes at {}, kernels {} to {}", b.bytes, b.offset, b.first, b.last);
+    }
+}
 
 fn assembly(entry: &EntryProgram) -> Result<(), Box<dyn std::error::Error>> {
     for (number, kernel) in entry.kernels.iter().enumerate() {

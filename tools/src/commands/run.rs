@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::{Finish, Generated, Request};
@@ -28,11 +30,10 @@ pub(super) fn run(arguments: &Run) -> Outcome {
         generated
     } else if arguments.tokens.is_some() {
         stop_on_interrupt();
-        let mut print = |token| {
-            print!("{token} ");
-            std::io::stdout().flush().is_ok() && !INTERRUPTED.load(Ordering::Relaxed)
+        let show = |token: u32| {
+            print(&format!("{token} ")).is_ok() && !INTERRUPTED.load(Ordering::Relaxed)
         };
-        let generated = pipeline.generate(&[prompt], &request, &mut |new| print(new.token))?;
+        let generated = pipeline.generate(&[prompt], &request, &mut |new| show(new.token))?;
         println!();
         generated
     } else {
@@ -51,27 +52,27 @@ pub(super) fn stream(
     request: &Request,
 ) -> Result<Generated, Box<dyn Error>> {
     stop_on_interrupt();
-    let (sender, receiver) = std::sync::mpsc::channel::<u32>();
-    let tokenizer = pipeline.text().tokenizer()?.clone();
-    let mut out = std::io::stdout();
-    // The tokenizer is borrowed by the stream, the pipeline by the generation: text is made on a thread.
-    let printer = std::thread::spawn(move || -> Result<(), String> {
-        let mut stream = TokenStream::new(&tokenizer, true);
-        for token in receiver {
-            let text = stream.push(token).map_err(|e| e.to_string())?;
-            out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| e.to_string())?;
-        }
-        let text = stream.finish().map_err(|e| e.to_string())?;
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(|e| e.to_string())
-    });
-    let mut on_token = |token: u32| sender.send(token).is_ok() && !INTERRUPTED.load(Ordering::Relaxed);
-    let generated = pipeline.generate(&[prompt], request, &mut |new| on_token(new.token));
-    drop(sender);
-    match printer.join() {
-        Ok(printed) => printed?,
-        Err(_) => return Err("the text could not be printed".into()),
+    let text = Arc::clone(pipeline.text());
+    let mut stream = TokenStream::new(text.tokenizer()?, true);
+    let mut failure: Option<Box<dyn Error>> = None;
+    let mut on_token = |token: u32| {
+        let printed = stream.push(token).map_err(Into::into).and_then(print);
+        failure = printed.err();
+        failure.is_none() && !INTERRUPTED.load(Ordering::Relaxed)
+    };
+    let generated = pipeline.generate(&[prompt], request, &mut |new| on_token(new.token))?;
+    if let Some(failure) = failure {
+        return Err(failure);
     }
-    Ok(generated?)
+    print(stream.finish()?)?;
+    println!();
+    Ok(generated)
+}
+
+/// Prints text at once.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = std::io::stdout();
+    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
 }
 
 /// Tokens of a prompt, in the model's chat template if it has one.
@@ -79,9 +80,15 @@ pub(super) fn chat(pipeline: &Pipeline, system: Option<&str>, prompt: &str) -> R
     let text = pipeline.text();
     let system = system.map(|system| ChatMessage::new("system", system));
     let messages: Vec<ChatMessage> = system.into_iter().chain([ChatMessage::new("user", prompt)]).collect();
-    let request = ChatRequest { add_generation_prompt: true, now: Some(Date::today()), ..ChatRequest::default() };
+    let request = ChatRequest { add_generation_prompt: true, now: Some(today()), ..ChatRequest::default() };
     let rendered = text.chat_template()?.render(&messages, &request)?;
     Ok(text.tokenizer()?.encode(&rendered, EncodeOptions::plain())?.ids)
+}
+
+/// Now, for templates that say the date.
+fn today() -> Date {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Date::from_unix(since.as_secs() as i64)
 }
 
 /// Tokens per second of a generation.
@@ -139,8 +146,9 @@ fn print_json(pipeline: &Pipeline, prompt: &[u32], generated: &Generated) -> Res
         Finish::Length => "length",
         Finish::Stopped => "stopped",
     };
+    let all = [prompt, row.tokens.as_slice()].concat();
     let object = json!({
-        "tokens": [prompt, &row.tokens].concat(),
+        "tokens": all,
         "new_tokens": row.tokens,
         "text": text,
         "finish": finish,
