@@ -44,9 +44,6 @@ pub enum TensorError {
         /// What it should be.
         asked: DType,
     },
-    /// No memory for it.
-    #[error(transparent)]
-    Memory(#[from] OutOfMemory),
 }
 
 /// Bytes of a tensor, if that is a number.
@@ -136,7 +133,7 @@ impl<'a> TensorRef<'a> {
     ///
     /// # Errors
     /// When there is no memory.
-    pub fn to_owned(&self) -> Result<Tensor, TensorError> {
+    pub fn to_owned(&self) -> Result<Tensor, OutOfMemory> {
         Ok(Tensor { dtype: self.dtype, shape: self.shape.to_vec(), bytes: AlignedBytes::copy_of(self.bytes)? })
     }
 
@@ -150,7 +147,7 @@ impl Tensor {
     ///
     /// # Errors
     /// When there is no memory.
-    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, TensorError> {
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, OutOfMemory> {
         let bytes = tensor_bytes(dtype, shape).ok_or(OutOfMemory(usize::MAX))?;
         Ok(Tensor { dtype, shape: shape.to_vec(), bytes: AlignedBytes::zeroed(bytes)? })
     }
@@ -182,7 +179,10 @@ mod tests {
         assert!(matches!(TensorRef::i32(&[usize::MAX, 2], &[1]), Err(TensorError::Size { .. })));
         let owned = tensor.to_owned().unwrap();
         assert_eq!(owned.view(), tensor);
-        assert_eq!(TensorRef::new(DType::F32, &[1], &owned.view().bytes()[1..5]), Err(TensorError::Alignment(DType::F32)));
+        assert_eq!(
+            TensorRef::new(DType::F32, &[1], &owned.view().bytes()[1..5]),
+            Err(TensorError::Alignment(DType::F32))
+        );
         assert_eq!(Tensor::zeros(DType::Bool, &[3]).unwrap().view().as_bool().unwrap(), [0, 0, 0]);
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod compiled;
 pub mod fixture;
+pub mod mutation;
 pub mod oracle;

@@ -87,7 +87,8 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
     let mut comparisons = Vec::new();
     let entries: Vec<EntryProgram> = model.program().entries.clone();
     for entry in &entries {
-        let given: Vec<&str> = entry.outputs.iter().map(|(n, _)| n.as_str()).filter(|n| wanted.contains_key(n)).collect();
+        let given: Vec<&str> =
+            entry.outputs.iter().map(|(n, _)| n.as_str()).filter(|n| wanted.contains_key(n)).collect();
         if given.is_empty() || !entry.inputs.iter().all(|(n, _)| inputs.contains_key(n.as_str()) || is_optional(n)) {
             continue;
         }
@@ -138,7 +139,12 @@ fn compare(
         return Err(VerifyError::Output(format!("{name}, of integers")));
     };
     if actual.shape() != expected.shape {
-        return Err(TensorError::Size { dtype: DType::F32, shape: expected.shape.clone(), bytes: actual.bytes().len() }.into());
+        return Err(TensorError::Size {
+            dtype: DType::F32,
+            shape: expected.shape.clone(),
+            bytes: actual.bytes().len(),
+        }
+        .into());
     }
     let mask = mask.filter(|m| expected.shape.starts_with(&m.shape));
     let per_token = mask.map_or(1, |m| expected_values.len() / m.shape.iter().product::<usize>().max(1));

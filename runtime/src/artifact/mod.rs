@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use castiron_ir::Description;
-use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

@@ -57,7 +57,8 @@ fn axes(span: &Span<'_>) -> Vec<(usize, usize, usize)> {
     let size = span.view.dtype.size();
     let numbered = span.view.strides.iter().zip(span.extents).enumerate();
     let moving = numbered.filter(|(_, (_, extent))| **extent > 1);
-    let mut axes: Vec<_> = moving.map(|(axis, (&stride, &extent))| (stride.saturating_mul(size), extent, axis)).collect();
+    let mut axes: Vec<_> =
+        moving.map(|(axis, (&stride, &extent))| (stride.saturating_mul(size), extent, axis)).collect();
     axes.sort_unstable();
     axes
 }

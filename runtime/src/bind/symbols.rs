@@ -100,7 +100,9 @@ impl SymbolTable {
             match *extent {
                 _ if found == 0 => return Err(Mismatch::Empty(axis)),
                 Extent::Symbol(number) if values[number] == 0 => values[number] = found,
-                Extent::Symbol(number) if values[number] != found => return Err(Mismatch::Extent(axis, values[number])),
+                Extent::Symbol(number) if values[number] != found => {
+                    return Err(Mismatch::Extent(axis, values[number]));
+                }
                 Extent::Constant(expected) if expected != found => return Err(Mismatch::Extent(axis, expected)),
                 _ => {}
             }

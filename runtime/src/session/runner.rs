@@ -3,9 +3,9 @@
 
 use castiron_ir::DType;
 
+use super::RunError;
 use super::model::{Engine, Model, names};
 use super::states::States;
-use super::RunError;
 use crate::bind::symbols::Mismatch;
 use crate::cpu::executor::{Bases, BoundEntry};
 use crate::memory::AlignedBytes;
@@ -64,7 +64,8 @@ impl<'a> Outputs<'a> {
 impl Session {
     pub(super) fn new(model: Model, symbols: &[(&str, usize)]) -> Result<Session, RunError> {
         let states = States::new(model.program(), symbols)?;
-        let outputs = model.program().entries.iter().map(|entry| (0..entry.outputs.len()).map(|_| AlignedBytes::default()));
+        let outputs =
+            model.program().entries.iter().map(|entry| (0..entry.outputs.len()).map(|_| AlignedBytes::default()));
         let outputs = outputs.map(Iterator::collect).collect();
         Ok(Session { model, states, bindings: Vec::new(), values: Vec::new(), outputs })
     }
@@ -198,8 +199,7 @@ impl Session {
             return Ok(());
         }
         let bound = self.model.shared.bind(number, &self.values)?;
-        let mut binding =
-            Binding { entry: number, values: self.values.clone(), bound, bases: Bases::default() };
+        let mut binding = Binding { entry: number, values: self.values.clone(), bound, bases: Bases::default() };
         self.connect(&mut binding);
         self.bindings.truncate(BINDINGS - 1);
         self.bindings.insert(0, binding);
@@ -210,7 +210,9 @@ impl Session {
     fn provide_outputs(&mut self, number: usize) -> Result<(), RunError> {
         let binding = &mut self.bindings[0];
         let bases = &mut binding.bases.0[binding.bound.slots().inputs..];
-        for ((dtype, shape), (bytes, base)) in binding.bound.outputs().iter().zip(self.outputs[number].iter_mut().zip(bases)) {
+        for ((dtype, shape), (bytes, base)) in
+            binding.bound.outputs().iter().zip(self.outputs[number].iter_mut().zip(bases))
+        {
             let size = tensor_bytes(*dtype, shape).unwrap_or(usize::MAX);
             if bytes.len() < size {
                 *bytes = AlignedBytes::zeroed(size)?;

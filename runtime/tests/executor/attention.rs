@@ -22,12 +22,8 @@ pub fn fixture(dtype: DType) -> Fixture {
     let mut fixture = Fixture::default();
     let ty = || Type::new(dtype, [dim("b", 1), dim("c", 1), dim("", 8)]);
     let (k, v) = (fixture.state("k", 1, ty()), fixture.state("v", 1, ty()));
-    let query = |place: Place| -> View {
-        view(place, [dim("s", 8), dim("", 0), dim("", 0), dim("", 8), dim("", 1)])
-    };
-    let cache = |place: &Place| {
-        of(dtype, view(place.clone(), [dim("c", 8), dim("", 0), dim("", 8), dim("", 1)]))
-    };
+    let query = |place: Place| -> View { view(place, [dim("s", 8), dim("", 0), dim("", 0), dim("", 8), dim("", 1)]) };
+    let cache = |place: &Place| of(dtype, view(place.clone(), [dim("c", 8), dim("", 0), dim("", 8), dim("", 1)]));
     let extents: [Dim; 7] = [dim("b", 1), 1.into(), 1.into(), dim("s", 1), dim("c", 1), 8.into(), 8.into()];
     let attention = AttentionKernel {
         extents,
@@ -90,7 +86,8 @@ fn prompts_and_steps_agree_with_plain_attention() {
                 }
                 let (shape, past) = ([2, s, D], [done as i32; 2]);
                 let q = [part(0, done, done + s), part(1, done, done + s)].concat();
-                let inputs = [("q", TensorRef::f32(&shape, &q).unwrap()), ("past", TensorRef::i32(&[2], &past).unwrap())];
+                let inputs =
+                    [("q", TensorRef::f32(&shape, &q).unwrap()), ("past", TensorRef::i32(&[2], &past).unwrap())];
                 let outputs = session.run("main", &inputs).unwrap();
                 let y = outputs.get("y").unwrap().as_f32().unwrap();
                 for (b, i) in (0..2).flat_map(|b| (0..s).map(move |i| (b, i))) {

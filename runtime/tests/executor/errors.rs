@@ -62,7 +62,10 @@ fn inputs_are_checked() {
     assert!(message(&[("ids", empty), ("more", more)]).contains("axis 0 is empty"));
     assert!(matches!(session.run("other", &[]), Err(RunError::UnknownEntry { .. })));
     assert!(matches!(model.session(&[("b", 1)]), Err(RunError::Symbol { .. })));
-    assert!(matches!(crate::states::append().model(Options::default()).session(&[("b", 1)]), Err(RunError::Symbol { .. })));
+    assert!(matches!(
+        crate::states::append().model(Options::default()).session(&[("b", 1)]),
+        Err(RunError::Symbol { .. })
+    ));
 }
 
 fn fault_of(change: impl FnOnce(&mut EntryProgram)) -> Fault {

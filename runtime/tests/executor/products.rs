@@ -66,12 +66,8 @@ fn gated_groups_and_a_result_in_halves() {
     let matrix = PackedMatrix { encoding: Encoding::F32, groups: 2, n: N, k: K };
     let weight = fixture.grouped(matrix, &[w.clone()]);
     fixture.grouped(matrix, &[other]);
-    let nodes = [
-        RowNode::Input(0),
-        RowNode::Input(1),
-        RowNode::Unary(UnaryOp::Silu, 0),
-        RowNode::Binary(BinaryOp::Mul, 2, 1),
-    ];
+    let nodes =
+        [RowNode::Input(0), RowNode::Input(1), RowNode::Unary(UnaryOp::Silu, 0), RowNode::Binary(BinaryOp::Mul, 2, 1)];
     let gate = program(&[Access::Element; 2], &nodes, &[3]);
     let y = of(DType::F16, view(Place::Output(0), [dim("", 1), dim("s", 1)]));
     let x = view(Place::Input(0), [dim("", 1), dim("s", 1)]);
@@ -89,8 +85,7 @@ fn gated_groups_and_a_result_in_halves() {
             let shape = [K, s];
             let outputs = session.run("main", &[("x", TensorRef::f32(&shape, &transposed).unwrap())]).unwrap();
             let bytes = outputs.get("y").unwrap().bytes();
-            let y: Vec<f32> =
-                bytes.chunks(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+            let y: Vec<f32> = bytes.chunks(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
             let (gate, up) = (product(&x, &w[..N * K]), product(&x, &w[N * K..]));
             let result = |i: usize| gate[i] / (1.0 + (-gate[i]).exp()) * up[i];
             let expected: Vec<f32> = (0..N * s).map(|i| result(i % s * N + i / s)).collect();

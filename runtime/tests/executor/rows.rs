@@ -150,10 +150,7 @@ fn element_types_are_converted() {
         vec![buffer(dim("s", 2), 0, 2)],
         vec![
             rows([dim("s", 1)], operands(copy(), vec![of(DType::I32, view(Place::Input(0), [1]))], vec![half()])),
-            rows(
-                [dim("s", 1)],
-                operands(is_set, vec![half()], vec![of(DType::Bool, view(Place::Output(0), [1]))]),
-            ),
+            rows([dim("s", 1)], operands(is_set, vec![half()], vec![of(DType::Bool, view(Place::Output(0), [1]))])),
             rows([dim("s", 1)], operands(next, vec![half()], vec![of(DType::I32, view(Place::Output(1), [1]))])),
         ],
     ));

@@ -37,7 +37,10 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
     if arguments.executed.json {
         println!("{object}");
     } else if let Some(fields) = object.as_object() {
-        fields.iter().filter(|(k, v)| *k != "runs" && !v.is_null()).for_each(|(key, value)| println!("{key:<22} {value}"));
+        fields
+            .iter()
+            .filter(|(k, v)| *k != "runs" && !v.is_null())
+            .for_each(|(key, value)| println!("{key:<22} {value}"));
     }
     Ok(ExitCode::SUCCESS)
 }

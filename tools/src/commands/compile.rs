@@ -23,9 +23,7 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
     let size = write(&compilation, &artifact)?;
     if arguments.json {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let pass = |r: &Report| {
-            json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": ms(r.time) })
-        };
+        let pass = |r: &Report| json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": ms(r.time) });
         let object = json!({
             "artifact": artifact,
             "architecture": compilation.description.architecture,

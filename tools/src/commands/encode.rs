@@ -32,9 +32,7 @@ pub(super) fn classify(arguments: &Classify) -> Outcome {
         if pipeline.description().task == Task::TokenClassification {
             let tokens = pipeline.classify_tokens(text)?;
             if arguments.executed.json {
-                let token = |t: &castiron_runtime::tasks::classify::LabelledToken| {
-                    json!({ "text": t.text, "start": t.range.0, "end": t.range.1, "label": t.best.label, "score": t.best.score })
-                };
+                let token = |t: &castiron_runtime::tasks::classify::LabelledToken| json!({ "text": t.text, "start": t.range.0, "end": t.range.1, "label": t.best.label, "score": t.best.score });
                 results.push(json!({ "text": text, "tokens": tokens.iter().map(token).collect::<Vec<_>>() }));
             } else {
                 tokens.iter().for_each(|t| println!("{}\t{}\t{:.4}", t.text, t.best.label, t.best.score));

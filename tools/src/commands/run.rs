@@ -24,15 +24,13 @@ pub(super) fn run(arguments: &Run) -> Outcome {
     let request = request(arguments, &pipeline);
     let generated = if arguments.executed.json {
         stop_on_interrupt();
-        let generated =
-            pipeline.generate(std::slice::from_ref(&prompt), &request, &mut |_| !INTERRUPTED.load(Ordering::Relaxed))?;
+        let generated = pipeline
+            .generate(std::slice::from_ref(&prompt), &request, &mut |_| !INTERRUPTED.load(Ordering::Relaxed))?;
         print_json(&pipeline, &prompt, &generated)?;
         generated
     } else if arguments.tokens.is_some() {
         stop_on_interrupt();
-        let show = |token: u32| {
-            print(&format!("{token} ")).is_ok() && !INTERRUPTED.load(Ordering::Relaxed)
-        };
+        let show = |token: u32| print(&format!("{token} ")).is_ok() && !INTERRUPTED.load(Ordering::Relaxed);
         let generated = pipeline.generate(&[prompt], &request, &mut |new| show(new.token))?;
         println!();
         generated

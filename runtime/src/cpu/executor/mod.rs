@@ -27,8 +27,8 @@ use castiron_ir::DType;
 
 use super::pool::{Pool, Worker};
 use crate::plan::MemoryPlan;
-use kernels::BoundKernel;
 pub(crate) use bind::bind;
+use kernels::BoundKernel;
 pub(crate) use kernels::WorkerMemory;
 pub(crate) use run::Bases;
 use run::{Failure, Run};

@@ -159,7 +159,12 @@ impl Operand {
     /// # Safety
     /// As [`RowWork::call`].
     #[inline]
-    unsafe fn row(&self, run: &Run<'_>, at: &[usize], staging: &mut [f32]) -> Result<*mut u8, super::operand::BadIndex> {
+    unsafe fn row(
+        &self,
+        run: &Run<'_>,
+        at: &[usize],
+        staging: &mut [f32],
+    ) -> Result<*mut u8, super::operand::BadIndex> {
         // SAFETY: the caller's contract.
         let distance = unsafe { self.distance(run, at) }?;
         match self.mode {

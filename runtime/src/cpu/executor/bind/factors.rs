@@ -75,10 +75,8 @@ impl Binder<'_> {
         read("the past", body.past.as_ref(), &[b])?;
         read("the mask", body.mask.as_ref(), &[b, t])?;
         let out = self.resolver.view("the result", &body.out, &[b, g, r, s, e])?;
-        let spans: Vec<Span<'_>> = operands
-            .iter()
-            .map(|(name, view, extents)| Span { name, view, extents, in_place: false })
-            .collect();
+        let spans: Vec<Span<'_>> =
+            operands.iter().map(|(name, view, extents)| Span { name, view, extents, in_place: false }).collect();
         hazard::check(&spans, &[Span { name: "the result", view: &out, extents: &[b, g, r, s, e], in_place: false }])?;
         let mut operands = operands.into_iter();
         let mut next = |is_there: bool| if is_there { operands.next() } else { None };
@@ -127,4 +125,3 @@ fn fixed<const N: usize>(view: &FlatView) -> [usize; N] {
     strides.iter_mut().zip(&view.strides).for_each(|(to, &stride)| *to = stride);
     strides
 }
-

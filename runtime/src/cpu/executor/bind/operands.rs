@@ -77,8 +77,7 @@ impl Binder<'_> {
     /// A row program ready to run; an epilogue is run on parts of rows.
     pub(super) fn work(&mut self, nest: Nest, is_epilogue: bool) -> Result<RowWork, BindFault> {
         let is_parted = is_epilogue && has_place(&nest.program);
-        let (program, extras) =
-            if is_parted { on_parts(&nest.program) } else { (nest.program.clone(), Vec::new()) };
+        let (program, extras) = if is_parted { on_parts(&nest.program) } else { (nest.program.clone(), Vec::new()) };
         let row = nest.row();
         let is_whole = |view: &FlatView| matches!(view.memory, Memory::Packed(..));
         let is_divisible = is_epilogue || nest.is_divisible() && !nest.inputs.iter().any(is_whole);
@@ -139,7 +138,13 @@ impl Binder<'_> {
             (true, _) if is_f32 && is_dense => Mode::Direct,
             (true, _) => Mode::Staged(area.take(area.block)),
             (false, step) if step > 0 && row > 1 => Mode::Fill,
-            (false, _) => if is_f32 { Mode::Direct } else { Mode::Single },
+            (false, _) => {
+                if is_f32 {
+                    Mode::Direct
+                } else {
+                    Mode::Single
+                }
+            }
         };
         if !varies && operand.mode != Mode::Fill {
             operand.step = 0;
