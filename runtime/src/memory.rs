@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn bytes_are_zero_aligned_and_refused_when_too_many() {
         let bytes = AlignedBytes::zeroed(100).unwrap();
-        assert!(bytes.as_ptr() as usize % ALIGNMENT == 0 && bytes.iter().all(|&b| b == 0) && bytes.len() == 100);
+        assert!(bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) && bytes.iter().all(|&b| b == 0) && bytes.len() == 100);
         assert_eq!(AlignedBytes::zeroed(usize::MAX).unwrap_err(), OutOfMemory(usize::MAX));
         assert!(AlignedBytes::default().is_empty());
         assert_eq!(*AlignedBytes::copy_of(&[1, 2]).unwrap(), [1, 2]);

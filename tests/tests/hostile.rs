@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const CASES: u32 = 300;
 
 /// Calls a function with many kinds of damage, the same in every run.
-fn for_each_mutation(mut check: impl FnMut(&Mutation)) {
+fn for_each_mutation(check: impl Fn(&Mutation)) {
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&Mutation::any(), |mutation| {

@@ -72,7 +72,7 @@ impl<'a> Rows<'a> {
             let tensor = stored(source, &part, index, instance)?;
             let (block, _) = tensor.storage.block();
             let run = part.row(0);
-            let whole_blocks = run.start % block == 0 && part.strides[0] % block == 0 && width(&part) % block == 0;
+            let whole_blocks = [run.start, part.strides[0], width(&part)].iter().all(|n| n.is_multiple_of(block));
             let decoded = (run.step != 1 || !whole_blocks).then(|| decode(&tensor));
             Ok(StoredRows { part, tensor, decoded })
         };
@@ -136,7 +136,7 @@ fn decode(tensor: &StoredTensor<'_>) -> Vec<f32> {
 }
 
 impl PlannedWeight {
-    /// Writes the bytes of an instance; `done` is told the bytes of each finished piece.
+    /// Writes the bytes of an instance.
     ///
     /// # Errors
     /// Tensors that are missing or of another shape, expressions without value.
@@ -144,22 +144,22 @@ impl PlannedWeight {
         match &self.weight.form {
             WeightForm::Packed(matrix) => self.pack(matrix, source, instance, out),
             WeightForm::Dense { dtype, .. } => {
-                let at = self.index.as_ref().map(|i| (i.name.as_str(), instance));
-                let values = match parts_of(&self.groups[0]) {
-                    Some(parts) => self.flatten(parts, source, instance)?,
-                    None => None,
-                };
-                let values = match values {
-                    Some(values) => values,
-                    None => {
-                        let tensor = self.groups[0].expression.evaluate(source, at)?;
-                        tensor.data.into_iter().map(|x| x as f32).collect()
-                    }
-                };
-                encode_dense(*dtype, &values, out);
+                encode_dense(*dtype, &self.values(source, instance)?, out);
                 Ok(())
             }
         }
+    }
+
+    /// All values in row-major order.
+    fn values(&self, source: &dyn TensorSource, instance: usize) -> Result<Vec<f32>, WeightError> {
+        if let Some(parts) = parts_of(&self.groups[0])
+            && let Some(values) = self.flatten(parts, source, instance)?
+        {
+            return Ok(values);
+        }
+        let at = self.index.as_ref().map(|i| (i.name.as_str(), instance));
+        let tensor = self.groups[0].expression.evaluate(source, at)?;
+        Ok(tensor.data.into_iter().map(|x| x as f32).collect())
     }
 
     /// Values of parts that are row-major, one after the other.

@@ -67,7 +67,7 @@ pub(super) fn parts(region: &Region, definitions: &[Option<usize>], value: Value
         Op::Slice(slice) => {
             let mut part = single(operand()?)?;
             let start = usize::try_from(slice.start.as_constant()?).ok()?;
-            let step = usize::try_from(slice.step.unwrap_or(1)).ok()?;
+            let step = slice.step.unwrap_or(1);
             part.offset += start * part.strides[slice.axis];
             part.strides[slice.axis] *= step;
             Some(vec![Part { shape, ..part }])

@@ -64,7 +64,7 @@ fn gated_groups_and_a_result_in_halves() {
     let mut fixture = Fixture::default();
     let (w, other) = (values(4, 2 * N * K), values(5, 2 * N * K));
     let matrix = PackedMatrix { encoding: Encoding::F32, groups: 2, n: N, k: K };
-    let weight = fixture.grouped(matrix, &[w.clone()]);
+    let weight = fixture.grouped(matrix, std::slice::from_ref(&w));
     fixture.grouped(matrix, &[other]);
     let nodes =
         [RowNode::Input(0), RowNode::Input(1), RowNode::Unary(UnaryOp::Silu, 0), RowNode::Binary(BinaryOp::Mul, 2, 1)];

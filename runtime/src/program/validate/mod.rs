@@ -4,8 +4,6 @@
 //! it falls in. Together the two make a program safe to execute, wherever it came from.
 
 mod kernels;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 
