@@ -37,9 +37,9 @@ impl Pipeline {
         };
         let (start, end) = (logits("start_logits")?, logits("end_logits")?);
         let places: Vec<usize> = (0..encoding.ids.len()).filter(|&i| encoding.sequences[i] == Some(1)).collect();
-        let spans = places.iter().flat_map(|&a| {
-            places.iter().filter(move |&&b| (a..a + LONGEST_ANSWER).contains(&b)).map(move |&b| (a, b))
-        });
+        let spans = places
+            .iter()
+            .flat_map(|&a| places.iter().filter(move |&&b| (a..a + LONGEST_ANSWER).contains(&b)).map(move |&b| (a, b)));
         let sum = |&(a, b): &(usize, usize)| start[a] + end[b];
         let best = spans.fold(None, |best: Option<(usize, usize)>, span| match best {
             Some(best) if sum(&best) >= sum(&span) => Some(best),

@@ -39,7 +39,8 @@ impl Pipeline {
         let missing = TaskError::Output { entry: "forward", output: "logits", task: Task::SequenceClassification };
         let scores = outputs.get("logits").ok_or(missing)?.as_f32()?;
         let exclusive = exclusive && scores.len() > 1;
-        let scores = if exclusive { softmax(scores) } else { scores.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect() };
+        let scores =
+            if exclusive { softmax(scores) } else { scores.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect() };
         let mut labelled: Vec<Labelled> =
             labels.into_iter().zip(scores).map(|(label, score)| Labelled { label, score }).collect();
         labelled.sort_by(|a, b| b.score.total_cmp(&a.score));

@@ -160,7 +160,8 @@ impl Pipeline {
 
 /// A session for entries without state; states, if there are any, get the smallest extents.
 fn stateless(model: &Model) -> Result<Session, TaskError> {
-    let mut symbols: Vec<&str> = model.program().states.iter().flat_map(|s| s.ty.shape.iter().flat_map(|d| d.symbols())).collect();
+    let mut symbols: Vec<&str> =
+        model.program().states.iter().flat_map(|s| s.ty.shape.iter().flat_map(|d| d.symbols())).collect();
     symbols.sort_unstable();
     symbols.dedup();
     let least: Vec<(&str, usize)> = symbols.into_iter().map(|symbol| (symbol, 1)).collect();

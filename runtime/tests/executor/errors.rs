@@ -4,7 +4,7 @@ use castiron_ir::{DType, Type};
 use castiron_runtime::artifact::{Artifact, ArtifactError};
 use castiron_runtime::bind::{BindError, BindFault};
 use castiron_runtime::program::view::{Place, View};
-use castiron_runtime::program::{EntryProgram, Fault, ProgramError, Step};
+use castiron_runtime::program::{EntryProgram, Fault, KernelBody, ProgramError, Step};
 use castiron_runtime::session::{Options, RunError};
 use castiron_runtime::tensor::TensorRef;
 
@@ -79,7 +79,7 @@ fn fault_of(change: impl FnOnce(&mut EntryProgram)) -> Fault {
 
 fn output(entry: &mut EntryProgram) -> &mut View {
     match &mut entry.kernels[0].body {
-        castiron_runtime::program::KernelBody::Rows(rows) => &mut rows.operands.outputs[0],
+        KernelBody::Rows(rows) => &mut rows.operands.outputs[0],
         _ => panic!("rows"),
     }
 }
@@ -121,6 +121,32 @@ fn addresses_are_checked_when_extents_are_known() {
     assert!(matches!(fault(|v| v.strides[0] = 0.into()), BindFault::WrittenTwice(_)));
     assert!(matches!(fault(|v| v.strides[0] = 2.into()), BindFault::WrittenTwice(_)));
     assert!(matches!(fault(|v| v.place = Place::Buffer(0)), BindFault::Bounds { available: 4, .. }));
+}
+
+#[test]
+fn threads_do_not_contend_for_memory() {
+    let fault = |change: fn(&mut EntryProgram)| {
+        let mut fixture = embedding();
+        change(&mut fixture.entries[0]);
+        match fixture.model(Options::default()).plan("main", &[("s", 4)]) {
+            Err(RunError::Bind(BindError::Kernel { fault, .. })) => fault.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let twice = fault(|entry| {
+        let copy = output(entry).clone();
+        let KernelBody::Rows(rows) = &mut entry.kernels[0].body else { panic!("rows") };
+        rows.operands.outputs.push(copy);
+        rows.operands.program.stores.push(0);
+    });
+    assert_eq!(twice, "output 1 shares memory with output 0, which is written at the same time");
+    let shifted = fault(|entry| {
+        let read = View { offset: 1.into(), ..output(entry).clone() };
+        let KernelBody::Rows(rows) = &mut entry.kernels[0].body else { panic!("rows") };
+        rows.space = vec![3.into(), 3.into()];
+        rows.operands.inputs[0] = read;
+    });
+    assert_eq!(shifted, "input 0 shares memory with output 0, which is written at the same time");
 }
 
 #[test]

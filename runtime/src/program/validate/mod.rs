@@ -18,6 +18,8 @@ use kernels::KernelRules;
 pub const MAX_RANK: usize = 12;
 /// Largest number of kernels or buffers of an entry.
 const MAX_PARTS: usize = 1 << 14;
+/// Largest number of instances of all weights and states.
+const MAX_INSTANCES: u64 = 1 << 20;
 
 /// A program that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,6 +186,11 @@ impl Program {
         for state in &self.states {
             let named = |fault| ProgramError::State { name: state.name.clone(), fault };
             check_state(state).map_err(named)?;
+        }
+        let instances = self.weights.iter().map(|w| w.instances).chain(self.states.iter().map(|s| s.instances));
+        if instances.map(u64::from).sum::<u64>() > MAX_INSTANCES {
+            let fault = Fault::TooMany { what: "instances", most: MAX_INSTANCES as usize };
+            return Err(ProgramError::State { name: String::new(), fault });
         }
         unique(self.states.iter().map(|s| &s.name))
             .map_err(|fault| ProgramError::State { name: String::new(), fault })?;

@@ -309,7 +309,8 @@ pub(super) fn check_hazards(flat: &FlatOperands, others: &[(&str, &FlatView, &[u
     let views = flat.inputs.iter().chain(&flat.outputs).zip(&flat.extents).zip(&names);
     let mut reads: Vec<Span<'_>> =
         views.map(|((view, extents), name)| Span { name, view, extents, in_place: true }).collect();
-    let writes = reads.split_off(flat.inputs.len());
+    let mut writes = reads.split_off(flat.inputs.len());
+    writes.iter_mut().for_each(|write| write.in_place = false);
     reads.extend(others.iter().map(|(name, view, extents)| Span { name, view, extents, in_place: false }));
     hazard::check(&reads, &writes)
 }
