@@ -1,6 +1,6 @@
 //! What every layer of a pass sees, and how an entry reads the sequence.
 
-use castiron_ir::op::{BinaryOp, Extent, ReduceKind};
+use castiron_ir::op::{BinaryOp, Extent};
 use castiron_ir::{DType, Dim, Type, Value};
 
 use super::{ModelBuilder, RotaryTables};
@@ -39,7 +39,7 @@ pub struct Tokens {
     pub ids: Value,
     /// Positions `i32[1,s]` or, when they differ from row to row, `i32[b,s]`.
     pub positions: Value,
-    /// `i32[]`: one more than the largest position.
+    /// One more than the largest position of each row, `i32[b]`, or of all, `i32[1]`.
     pub length: Value,
 }
 
@@ -51,23 +51,24 @@ impl ModelBuilder<'_> {
         let mask = self.input("attention_mask", Type::i32(["b", "s"]));
         let mask = mask.binary(BinaryOp::Ne, &mask.constant(0.0));
         let positions = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-        let length = self.builder.apply(Extent { of: "s".into() }, &[]);
+        let length = self.builder.apply(Extent { of: "s".into() }, &[]).reshape([Dim::from(1)]);
         let context = Context { mask: Some(mask), ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length })
     }
 
-    /// Reads the continuation of what is cached: inputs `input_ids` and `past`, the number of positions
-    /// that each row has cached. There is no mask: rows are padded on the right, `past` advances
-    /// by their true lengths, and what padding has written is overwritten before it is seen.
-    pub fn next_tokens(&self) -> (Self, Tokens) {
+    /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that
+    /// each row has cached; and `last`, which of its tokens is each row's last, also given as a value.
+    /// There is no mask: rows are padded on the right, `past` advances by their true lengths, and
+    /// what padding has written is overwritten before it is seen.
+    pub fn next_tokens(&self) -> (Self, Tokens, Value) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
         let past = self.input("past", Type::i32(["b"]));
+        let last = self.input("last", Type::i32(["b"]));
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
-        let longest = past.reduce(ReduceKind::Max, &[0]).reshape([0usize; 0]);
-        let length = longest + self.builder.apply(Extent { of: "s".into() }, &[]);
+        let length = &past + &last + 1.0;
         let context = Context { past: Some(past), ..self.context.clone() };
-        (self.with_context(context), Tokens { ids, positions, length })
+        (self.with_context(context), Tokens { ids, positions, length }, last)
     }
 
     /// Ones where a token is no padding, `f32[b,s,1]`; nothing when there is no mask.

@@ -1,7 +1,7 @@
 //! Entries that every decoder has.
 
 use castiron_ir::op::Gather;
-use castiron_ir::{BuildError, Entry, Type, Value};
+use castiron_ir::{BuildError, Entry, Value};
 
 use super::{Inventory, ModelBuilder, Tokens};
 
@@ -41,8 +41,7 @@ pub fn language_model_entries(model: &impl Decoder, tensors: &Inventory<'_>) -> 
         vec![("logits", model.logits(&m, &x))]
     })?;
     let step = ModelBuilder::entry("step", tensors, |m| {
-        let (m, tokens) = m.next_tokens();
-        let last = m.input("last", Type::i32(["b"]));
+        let (m, tokens, last) = m.next_tokens();
         let x = model.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
         vec![("logits", model.logits(&m, &model.final_norm(&m, &x)))]
     })?;

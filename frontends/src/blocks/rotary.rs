@@ -68,10 +68,13 @@ impl ModelBuilder<'_> {
 }
 
 impl Growth {
-    /// What each of `pairs` frequencies is multiplied by at a length `i32[]`.
+    /// What each of `pairs` frequencies is multiplied by at the lengths `i32[b]`: `[b, 1, 1, 1, pairs]`.
+    /// Each row goes by its own length, so that rows of a batch do not depend on one another.
     fn factors(self, pairs: usize, length: &Value) -> Value {
         let positions = self.positions as f64;
         let length = length.binary(BinaryOp::Max, &length.constant(positions)).cast(DType::F32);
+        let one = || Dim::from(1);
+        let length = length.reshape([length.dim(0), one(), one(), one(), one()]);
         let stretch = length * self.factor / positions - (self.factor - 1.0);
         let exponent = |j: usize| -2.0 * j as f64 / (2 * pairs - 2) as f64;
         stretch.binary(BinaryOp::Pow, &stretch.builder().vector((0..pairs).map(exponent).collect()))

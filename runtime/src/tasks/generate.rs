@@ -167,7 +167,8 @@ impl<'a> Rows<'a> {
             let ids: Vec<i32> = self.prompts.iter().flat_map(|p| (0..length).map(move |i| token(p, i))).collect();
             let past = vec![start as i32; self.prompts.len()];
             let end = |prompt: &Vec<u32>| (prompt.len() - 1).checked_sub(start).filter(|&end| end < length);
-            let last: Vec<i32> = self.prompts.iter().map(|p| end(p).unwrap_or(0) as i32).collect();
+            let last = |p: &Vec<u32>| (p.len() - 1).saturating_sub(start).min(length - 1) as i32;
+            let last: Vec<i32> = self.prompts.iter().map(last).collect();
             let logits = run(session, [self.prompts.len(), length], &ids, &past, &last)?;
             let width = logits.len() / self.prompts.len();
             self.logits.resize(logits.len(), 0.0);
