@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use castiron_ir::{Description, TensorSource, TextAssets};
 use castiron_runtime::artifact::format;
-use castiron_runtime::program::Program;
+use castiron_runtime::program::{Program, Weight};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use crate::lower::Lowered;
+use crate::lower::{Lowered, retype};
 use crate::weights::{PlannedWeight, WeightError, WeightFormat};
 
 /// An artifact that cannot be written.
@@ -67,8 +67,10 @@ impl<'a> Compiled<'a> {
         format: WeightFormat,
     ) -> Result<Compiled<'a>, WeightError> {
         let weights = lowered.weights.finish(source, format)?;
-        let described = weights.iter().map(|w| w.weight.clone()).collect();
-        let program = Program { weights: described, states: lowered.states, entries: lowered.entries };
+        let described: Vec<Weight> = weights.iter().map(|w| w.weight.clone()).collect();
+        let mut entries = lowered.entries;
+        retype(&mut entries, &described);
+        let program = Program { weights: described, states: lowered.states, entries };
         Ok(Compiled { program, weights, source })
     }
 

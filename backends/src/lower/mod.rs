@@ -17,6 +17,7 @@ mod contraction;
 mod kernels;
 mod region;
 mod repeat;
+mod retype;
 mod rows;
 mod view;
 
@@ -28,6 +29,7 @@ use castiron_runtime::program::{EntryProgram, StateSlot};
 
 use crate::weights::{LoopIndex, WeightTable};
 use kernels::Kernels;
+pub use retype::retype;
 use view::ValueView;
 
 /// A module that cannot be lowered.
