@@ -1,10 +1,47 @@
-//! Values of ggml's block formats (llama.cpp, `ggml-quants.c`, `dequantize_row_*`).
+//! ggml's block formats and their values (llama.cpp, `ggml-quants.c`, `dequantize_row_*`).
 //!
 //! Scales `d` and minima `m` are f16. The k-quants hold eight or sixteen sub-blocks in 256 elements,
 //! each with a small integer scale (and minimum) that multiplies the block's own. Products are
 //! rounded in ggml's order: scale by sub-scale first, then by the quant.
 
-use crate::storage::BlockFormat;
+/// ggml's block formats: runs of elements along the last axis that share scales
+/// (llama.cpp, `ggml-common.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names are the formats' own.
+pub enum BlockFormat {
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Iq4Nl,
+    Iq4Xs,
+}
+
+impl BlockFormat {
+    /// Elements of a block and the bytes that hold them.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            BlockFormat::Q4_0 => (32, 18),
+            BlockFormat::Q4_1 => (32, 20),
+            BlockFormat::Q5_0 => (32, 22),
+            BlockFormat::Q5_1 => (32, 24),
+            BlockFormat::Q8_0 => (32, 34),
+            BlockFormat::Q2K => (256, 84),
+            BlockFormat::Q3K => (256, 110),
+            BlockFormat::Q4K => (256, 144),
+            BlockFormat::Q5K => (256, 176),
+            BlockFormat::Q6K => (256, 210),
+            BlockFormat::Iq4Nl => (32, 18),
+            BlockFormat::Iq4Xs => (256, 136),
+        }
+    }
+}
 
 /// Decodes whole blocks.
 ///

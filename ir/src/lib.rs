@@ -22,11 +22,12 @@ pub mod text;
 pub mod types;
 pub mod verify;
 
+pub use blocks::BlockFormat;
 pub use builder::{BuildError, Builder, Value};
 pub use description::{Description, Generation, Task, TextAssets};
 pub use dim::Dim;
 pub use graph::{Entry, Module, Node, Region, State, ValueId};
 pub use op::{Op, OpDef};
-pub use storage::{BlockFormat, Storage, StoredTensor, TensorSource};
+pub use storage::{Storage, StoredTensor, TensorSource};
 pub use tensor::Tensor;
 pub use types::{DType, Type};

@@ -4,7 +4,7 @@ use castiron_ir::op::{BinaryOp, Dot, GatedMlp, Op};
 use castiron_ir::{Dim, Node, OpDef, Type, ValueId};
 use castiron_runtime::program::row::RowNode;
 use castiron_runtime::program::view::Place;
-use castiron_runtime::program::{KernelBody, Matmul, Product, Step};
+use castiron_runtime::program::{KernelBody, Matmul, Product, RowOperands, Step};
 
 use super::body::Body;
 use super::rows::RowBuilder;
@@ -39,12 +39,7 @@ impl Lowering<'_> {
         let weight = self.weights.product(vec![matrix], self.index.as_ref());
         let order: Vec<usize> = dot.free_lhs(x.shape.len()).into_iter().chain([axis]).collect();
         let space = body.ty(node.results[0]).shape.clone();
-        let epilogue = {
-            let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), &space, false);
-            let sum = rows.accumulator()?;
-            rows.bind(node.results[0], sum);
-            finish(rows, body, targets)?
-        };
+        let epilogue = self.sum_epilogue(body, node, &space, targets)?;
         Ok(KernelBody::Matmul(Matmul { space, x: x.transpose(&order).over_own_axes(), weight, epilogue }))
     }
 
@@ -95,14 +90,23 @@ impl Lowering<'_> {
         let rhs_order: Vec<usize> = dot.batch.iter().map(|p| p.1).chain(columns).chain([right]).collect();
         let k = lhs.shape[left].clone();
         let space = body.ty(node.results[0]).shape.clone();
-        let epilogue = {
-            let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), &space, false);
-            let sum = rows.accumulator()?;
-            rows.bind(node.results[0], sum);
-            finish(rows, body, targets)?
-        };
+        let epilogue = self.sum_epilogue(body, node, &space, targets)?;
         let (lhs, rhs) = (lhs.transpose(&lhs_order).over_own_axes(), rhs.transpose(&rhs_order).over_own_axes());
         Ok(KernelBody::Product(Product { space, k, lhs, rhs, epilogue }))
+    }
+
+    /// What follows a product with one accumulator.
+    fn sum_epilogue(
+        &mut self,
+        body: &Body,
+        node: &Node,
+        space: &[Dim],
+        targets: &[ValueView],
+    ) -> Result<RowOperands, LowerError> {
+        let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), space, false);
+        let sum = rows.accumulator()?;
+        rows.bind(node.results[0], sum);
+        finish(rows, body, targets)
     }
 
     /// An operand of a product, which kernels read as a strided tensor.
@@ -117,11 +121,7 @@ impl Lowering<'_> {
     }
 }
 
-fn finish(
-    mut rows: RowBuilder<'_>,
-    body: &Body,
-    targets: &[ValueView],
-) -> Result<castiron_runtime::program::RowOperands, LowerError> {
+fn finish(mut rows: RowBuilder<'_>, body: &Body, targets: &[ValueView]) -> Result<RowOperands, LowerError> {
     body.stores(targets)?.iter().try_for_each(|store| rows.store(store))?;
     Ok(rows.finish()?.1)
 }

@@ -4,11 +4,8 @@
 use castiron_ir::op::NormKind;
 use castiron_ir::{Entry, Value};
 
-use super::{Head, ModelError};
-use crate::blocks::{
-    Attention, Decoder, Inventory, Linear, Mlp, ModelBuilder, Norm, Projections, Size, Tokens, hidden_entries,
-    language_model_entries,
-};
+use super::{Head, ModelError, decoder_entries};
+use crate::blocks::{Attention, Decoder, Inventory, Linear, Mlp, ModelBuilder, Norm, Projections, Size, Tokens};
 use crate::config::ConfigReader;
 
 struct Gpt2 {
@@ -30,16 +27,7 @@ pub(super) fn entries(
     head: Head,
 ) -> Result<Vec<Entry>, ModelError> {
     let model = Gpt2::read(config, tensors)?;
-    let mut known_unused = vec!["*.attn.bias", "*.attn.masked_bias"];
-    let entries = match head {
-        Head::LanguageModel => language_model_entries(&model, tensors)?,
-        _ => {
-            known_unused.push("lm_head.weight");
-            hidden_entries(&model, tensors)?
-        }
-    };
-    tensors.check(&known_unused)?;
-    Ok(entries)
+    decoder_entries(&model, tensors, head, &["*.attn.bias", "*.attn.masked_bias"])
 }
 
 impl Gpt2 {

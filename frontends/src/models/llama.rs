@@ -4,10 +4,9 @@
 use castiron_ir::op::NormKind;
 use castiron_ir::{Entry, Value};
 
-use super::{Head, ModelError, rope};
+use super::{Head, ModelError, decoder_entries, rope};
 use crate::blocks::{
     Attention, Decoder, GatedMlp, Inventory, Linear, ModelBuilder, Norm, Projections, Rotary, Size, Tokens,
-    hidden_entries, language_model_entries,
 };
 use crate::config::ConfigReader;
 
@@ -33,16 +32,7 @@ pub(super) fn entries(
     head: Head,
 ) -> Result<Vec<Entry>, ModelError> {
     let model = Llama::read(config, tensors)?;
-    let mut known_unused = vec!["*.rotary_emb.inv_freq"];
-    let entries = match head {
-        Head::LanguageModel => language_model_entries(&model, tensors)?,
-        _ => {
-            known_unused.push("lm_head.weight");
-            hidden_entries(&model, tensors)?
-        }
-    };
-    tensors.check(&known_unused)?;
-    Ok(entries)
+    decoder_entries(&model, tensors, head, &["*.rotary_emb.inv_freq"])
 }
 
 impl Llama {

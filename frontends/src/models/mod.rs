@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use castiron_ir::{BuildError, Description, Entry, Module, Task};
 use serde_json::{Map, Value};
 
-use crate::blocks::{Inventory, Pooling, SameValues, TensorError};
+use crate::blocks::{Decoder, Inventory, Pooling, SameValues, TensorError, hidden_entries, language_model_entries};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigError, ConfigReader};
 
@@ -144,6 +144,25 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
     };
     config.finish()?;
     Ok(Model { module: Module { entries }, description })
+}
+
+/// The entries of a decoder, with a check that all tensors are used but those that are known not to be.
+fn decoder_entries(
+    model: &impl Decoder,
+    tensors: &Inventory<'_>,
+    head: Head,
+    known_unused: &[&'static str],
+) -> Result<Vec<Entry>, ModelError> {
+    let mut known_unused = known_unused.to_vec();
+    let entries = match head {
+        Head::LanguageModel => language_model_entries(model, tensors)?,
+        _ => {
+            known_unused.push("lm_head.weight");
+            hidden_entries(model, tensors)?
+        }
+    };
+    tensors.check(&known_unused)?;
+    Ok(entries)
 }
 
 fn architecture(config: &ConfigReader<'_>) -> Result<&'static (&'static str, Family, Head, Task), ModelError> {

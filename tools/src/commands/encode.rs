@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use castiron_ir::Task;
-use castiron_runtime::tasks::classify::Labelled;
+use castiron_runtime::tasks::classify::{Labelled, LabelledToken};
+use castiron_runtime::tasks::fill_mask::Filling;
 use serde_json::{Value, json};
 
 use super::arguments::{Classify, Embed, FillMask, Qa};
@@ -32,7 +33,11 @@ pub(super) fn classify(arguments: &Classify) -> Outcome {
         if pipeline.description().task == Task::TokenClassification {
             let tokens = pipeline.classify_tokens(text)?;
             if arguments.executed.json {
-                let token = |t: &castiron_runtime::tasks::classify::LabelledToken| json!({ "text": t.text, "start": t.range.0, "end": t.range.1, "label": t.best.label, "score": t.best.score });
+                let at = |byte: usize| characters(text, byte);
+                let token = |t: &LabelledToken| {
+                    let (start, end) = (at(t.range.0), at(t.range.1));
+                    json!({ "text": t.text, "start": start, "end": end, "label": t.best.label, "score": t.best.score })
+                };
                 results.push(json!({ "text": text, "tokens": tokens.iter().map(token).collect::<Vec<_>>() }));
             } else {
                 tokens.iter().for_each(|t| println!("{}\t{}\t{:.4}", t.text, t.best.label, t.best.score));
@@ -61,7 +66,7 @@ pub(super) fn fill_mask(arguments: &FillMask) -> Outcome {
     let mut pipeline = load::pipeline(&arguments.executed)?;
     let masks = pipeline.fill_mask(&arguments.text, arguments.top)?;
     if arguments.executed.json {
-        let row = |row: &Vec<castiron_runtime::tasks::fill_mask::Filling>| {
+        let row = |row: &Vec<Filling>| {
             row.iter().map(|f| json!({ "token": f.token, "text": f.text, "score": f.score })).collect::<Vec<_>>()
         };
         println!("{}", json!({ "masks": masks.iter().map(row).collect::<Vec<_>>() }));
@@ -77,7 +82,9 @@ pub(super) fn answer(arguments: &Qa) -> Outcome {
     let mut pipeline = load::pipeline(&arguments.executed)?;
     let answer = pipeline.answer(&arguments.question, &arguments.context)?;
     if arguments.executed.json {
-        let object = answer.map(|a| json!({ "text": a.text, "start": a.range.0, "end": a.range.1, "score": a.score }));
+        let at = |byte: usize| characters(&arguments.context, byte);
+        let object =
+            answer.map(|a| json!({ "text": a.text, "start": at(a.range.0), "end": at(a.range.1), "score": a.score }));
         println!("{}", json!({ "answer": object }));
     } else if let Some(answer) = answer {
         println!("{} ({:.4})", answer.text, answer.score);
@@ -85,4 +92,9 @@ pub(super) fn answer(arguments: &Qa) -> Outcome {
         println!("the text holds no answer");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many characters stand before a byte: offsets in JSON count characters, as transformers' do.
+fn characters(text: &str, byte: usize) -> usize {
+    text.get(..byte).map_or(byte, |before| before.chars().count())
 }
