@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use castiron::compiler::{self, Options};
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_runtime::artifact::Artifact;
+use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::session;
+use castiron_runtime::tasks::generate::Request;
+use castiron_runtime::tasks::{Pipeline, TaskError};
 use castiron_tests::mutation::Mutation;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tempfile::TempDir;
@@ -52,6 +56,16 @@ fn compile(folder: &Path) {
     }
 }
 
+/// Opens an artifact and continues a prompt.
+fn run(artifact: &Path) -> Result<(), TaskError> {
+    let options = session::Options { threads: 1, isa: Isa::detect() };
+    let mut pipeline = Pipeline::open(artifact, options)?;
+    let request = Request::of_model(pipeline.description(), 3);
+    pipeline.generate(&[vec![5, 3, 8]], &request, &mut |_| true)?;
+    pipeline.text().tokenizer()?;
+    Ok(())
+}
+
 fn damage(fixture: &str, file: &str) {
     let folder = copy_of(fixture);
     let path = folder.path().join(file);
@@ -95,6 +109,6 @@ fn damaged_artifacts() {
     let intact = std::fs::read(&path).unwrap();
     for_each_mutation(|mutation| {
         std::fs::write(&path, mutation.apply(&intact)).unwrap();
-        drop(Artifact::open(&path));
+        let _ = run(&path);
     });
 }
