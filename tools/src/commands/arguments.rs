@@ -47,9 +47,10 @@ pub(super) struct Source {
 
 #[derive(Args, Clone)]
 pub(super) struct Compiling {
-    /// Encoding of the weights; `keep` leaves them as the checkpoint has them
-    #[arg(long, value_enum, default_value_t = Weights::Keep)]
-    pub weights: Weights,
+    /// Encoding of the weights; `keep` leaves them as the checkpoint has them [default: keep; `verify`
+    /// takes f32 for quantised checkpoints, as transformers does]
+    #[arg(long, value_enum)]
+    pub weights: Option<Weights>,
     /// Leave a pass out; may be repeated
     #[arg(long, value_name = "PASS")]
     pub disable_pass: Vec<String>,
@@ -82,7 +83,7 @@ pub(super) enum Weights {
 
 impl Compiling {
     pub fn options(&self) -> Options {
-        let weights = match self.weights {
+        let weights = match self.weights.unwrap_or(Weights::Keep) {
             Weights::Keep => WeightFormat::Keep,
             Weights::F32 => WeightFormat::F32,
             Weights::F16 => WeightFormat::F16,
