@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use castiron_ir::op::UnaryOp;
 use serde_json::{Map, Value};
 
+use crate::blocks::Size;
+
 /// A config that asks for what is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -147,6 +149,14 @@ impl<'a> ConfigReader<'a> {
     /// No value or another one.
     pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
         self.size(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// An extent that must be there, and remembers its key.
+    ///
+    /// # Errors
+    /// No value or another one.
+    pub fn extent(&self, key: &str) -> Result<Size, ConfigError> {
+        Ok(Size::new(self.required_size(key)?, key))
     }
 
     /// A number of layers, which a builder may count through.

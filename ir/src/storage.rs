@@ -67,6 +67,9 @@ impl StoredTensor<'_> {
 
 /// Where a compiler gets the values of parameters.
 pub trait TensorSource: Sync {
+    /// A tensor's storage and extents by name, without its bytes.
+    fn layout(&self, name: &str) -> Option<(Storage, &[usize])>;
+
     /// A tensor by name.
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
 }

@@ -6,8 +6,9 @@ use castiron::compiler::{self, Options};
 use castiron_backends::weights::WeightFormat;
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_runtime::cpu::isa::Isa;
-use castiron_runtime::session::{self, Model};
+use castiron_runtime::session::{self, Model, RunError, Session};
 use castiron_runtime::tasks::Pipeline;
+use castiron_runtime::tensor::TensorRef;
 
 /// Compiles a checkpoint with f32 weights, or as the checkpoint has them.
 ///
@@ -22,4 +23,20 @@ pub fn open(path: &Path, weights: WeightFormat, isa: Isa) -> Result<Pipeline, St
     compilation.write(&artifact, &|_| {}).map_err(|e| e.to_string())?;
     let options = session::Options { threads: 2, isa };
     Ok(Pipeline::new(Model::open(&artifact, options).map_err(|e| e.to_string())?))
+}
+
+/// Feeds tokens to `step` at a position; gives the scores of the next one.
+///
+/// # Errors
+/// Those of the runtime.
+pub fn step(session: &mut Session, tokens: &[u32], past: usize) -> Result<Vec<f32>, RunError> {
+    let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+    let (shape, past, last) = ([1, ids.len()], [past as i32], [ids.len() as i32 - 1]);
+    let inputs = [
+        ("input_ids", TensorRef::i32(&shape, &ids)?),
+        ("past", TensorRef::i32(&[1], &past)?),
+        ("last", TensorRef::i32(&[1], &last)?),
+    ];
+    let outputs = session.run("step", &inputs)?;
+    Ok(outputs.get("logits").expect("a step gives logits").as_f32()?.to_vec())
 }

@@ -34,10 +34,15 @@ pub struct Generated {
 
 /// All reference folders, by name.
 pub fn all() -> Vec<Fixture> {
+    folders().iter().map(|path| Fixture::open(path)).collect()
+}
+
+/// Where the reference folders are, by name.
+pub fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    paths.iter().map(|path| Fixture::open(path)).collect()
+    paths
 }
 
 impl Fixture {

@@ -1,16 +1,7 @@
 //! Every reference folder is complete: a checkpoint, and named inputs and finite outputs.
 
-use std::path::{Path, PathBuf};
-
+use castiron_tests::fixture::folders;
 use safetensors::{Dtype, SafeTensors};
-
-fn folders() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(root).expect("fixtures are committed").map(|e| e.expect("readable entry").path()).collect();
-    folders.sort();
-    folders
-}
 
 #[test]
 fn every_folder_holds_a_checkpoint_and_its_reference() {

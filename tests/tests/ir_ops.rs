@@ -3,14 +3,14 @@
 //! `ir/NAME.ir` computes what `tools/reference/numpy_ops.py` defines as `NAME`; `data/ir/NAME.safetensors`
 //! holds `in.*` for its inputs and `out.*` for its outputs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use castiron_ir::interpret::{Binding, run_entry};
 use castiron_ir::text::parse_module;
 use castiron_ir::verify::verify;
-use castiron_ir::{DType, Entry, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use castiron_ir::{Entry, Tensor};
+use castiron_tests::fixture::read_safetensors;
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -27,25 +27,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-fn tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
-    let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let (dtype, data) = match view.dtype() {
-        Dtype::F32 => (
-            DType::F32,
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        ),
-        Dtype::I64 => (
-            DType::I64,
-            view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-        ),
-        other => panic!("{name} is {other:?}"),
-    };
-    Tensor::new(dtype, view.shape().to_vec(), data)
-}
-
 /// The names that the file gives tensors of that kind.
-fn tensor_names(file: &SafeTensors<'_>, kind: &str) -> BTreeSet<String> {
-    file.names().iter().filter_map(|n| n.strip_prefix(kind)).map(str::to_owned).collect()
+fn tensor_names(file: &BTreeMap<String, Tensor>, kind: &str) -> BTreeSet<String> {
+    file.keys().filter_map(|n| n.strip_prefix(kind)).map(str::to_owned).collect()
 }
 
 fn run(entry: &Entry, inputs: &[Tensor]) -> Vec<Tensor> {
@@ -79,14 +63,13 @@ fn values_agree_with_numpy() {
         let text = std::fs::read_to_string(root().join(format!("ir/{name}.ir"))).expect("readable");
         let module = parse_module(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         let entry = module.entry(&name).unwrap_or_else(|| panic!("{name} has no entry of that name"));
-        let bytes = std::fs::read(root().join(format!("data/ir/{name}.safetensors"))).expect("readable");
-        let file = SafeTensors::deserialize(&bytes).expect("valid safetensors");
+        let file = read_safetensors(&root().join(format!("data/ir/{name}.safetensors")));
         assert_eq!(tensor_names(&file, "in."), entry.body.argument_names.iter().cloned().collect(), "{name}");
         assert_eq!(tensor_names(&file, "out."), entry.outputs.iter().cloned().collect(), "{name}");
         let inputs: Vec<Tensor> =
-            entry.body.argument_names.iter().map(|input| tensor(&file, &format!("in.{input}"))).collect();
+            entry.body.argument_names.iter().map(|input| file[&format!("in.{input}")].clone()).collect();
         for (output, found) in entry.outputs.iter().zip(run(entry, &inputs)) {
-            let expected = tensor(&file, &format!("out.{output}"));
+            let expected = &file[&format!("out.{output}")];
             assert_eq!(found.shape, expected.shape, "{name}: {output}");
             let largest = expected.data.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
             for (i, (a, b)) in found.data.iter().zip(&expected.data).enumerate() {

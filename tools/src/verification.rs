@@ -83,7 +83,7 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
         tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?, t))).collect()
     };
     let (inputs, mut wanted) = (part("in."), part("out."));
-    let mut session = model.session(&least_extents(model))?;
+    let mut session = model.smallest_session()?;
     let mut comparisons = Vec::new();
     let entries: Vec<EntryProgram> = model.program().entries.clone();
     for entry in &entries {
@@ -117,15 +117,6 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
 /// Inputs that are zeros when a reference lacks them.
 fn is_optional(name: &str) -> bool {
     name == "token_type_ids"
-}
-
-/// The smallest extents of the states' symbols.
-pub fn least_extents(model: &Model) -> Vec<(&str, usize)> {
-    let dims = model.program().states.iter().flat_map(|s| &s.ty.shape);
-    let mut symbols: Vec<&str> = dims.flat_map(|d| d.symbols()).collect();
-    symbols.sort_unstable();
-    symbols.dedup();
-    symbols.into_iter().map(|s| (s, 1)).collect()
 }
 
 fn compare(

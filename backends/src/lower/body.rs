@@ -85,6 +85,14 @@ impl Body {
         }
     }
 
+    /// Whether the indices of a gather vary along the last axis, so that no row has one index.
+    pub fn gathers_along_last_axis(&self) -> bool {
+        self.region.nodes.iter().any(|n| match &n.op {
+            Op::Gather(gather) => gather.axis + 1 == self.ty(n.operands[0]).rank(),
+            _ => false,
+        })
+    }
+
     /// The operand that an argument stands for.
     pub fn argument(&self, value: ValueId) -> Option<&ValueView> {
         self.region.arguments.iter().position(|&a| a == value).map(|i| &self.operands[i])

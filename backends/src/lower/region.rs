@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use castiron_ir::op::{ClusterKind, Op};
 use castiron_ir::{OpDef, Region, ValueId};
-use castiron_runtime::program::row::{Access, RowNode, RowProgram};
+use castiron_runtime::program::row::{RowNode, RowProgram};
 use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
 
 use super::body::Body;
+use super::rows::access;
 use super::view::ValueView;
 use super::{LowerError, Lowering};
 
@@ -145,12 +146,8 @@ impl Lowering<'_> {
             source.strides.push(0.into());
             target.strides.push(0.into());
         }
-        let program = RowProgram { inputs: vec![Access::Element], nodes: vec![RowNode::Input(0)], stores: vec![0] };
-        let program = if source.strides.last().is_some_and(|s| s.as_constant() == Some(0)) {
-            RowProgram { inputs: vec![Access::Uniform], ..program }
-        } else {
-            program
-        };
+        let access = access(&source);
+        let program = RowProgram { inputs: vec![access], nodes: vec![RowNode::Input(0)], stores: vec![0] };
         let operands = RowOperands { program, inputs: vec![source], outputs: vec![target] };
         self.kernels.push("copy".to_owned(), KernelBody::Rows(Rows { space, operands }))
     }

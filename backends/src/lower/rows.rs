@@ -30,15 +30,10 @@ impl Lowering<'_> {
             }
         }
         for (space, stores) in groups {
-            let build = |lowering: &mut Self, unit_row: bool| {
-                let mut builder = RowBuilder::new(body, lowering.weights, lowering.index.as_ref(), &space, unit_row);
-                stores.iter().try_for_each(|store| builder.store(store))?;
-                builder.finish()
-            };
-            let (space, operands) = match build(self, space.is_empty()) {
-                Err(LowerError::Unsupported { what, .. }) if what == VARYING_INDEX => build(self, true)?,
-                built => built?,
-            };
+            let unit_row = space.is_empty() || body.gathers_along_last_axis();
+            let mut builder = RowBuilder::new(body, self.weights, self.index.as_ref(), &space, unit_row);
+            stores.iter().try_for_each(|store| builder.store(store))?;
+            let (space, operands) = builder.finish()?;
             steps.push(self.kernels.push(body.label.clone(), KernelBody::Rows(Rows { space, operands })));
         }
         Ok(())
@@ -72,9 +67,6 @@ impl Lowering<'_> {
     }
 }
 
-/// Said when an index varies along the row; the kernel then has rows of one element.
-const VARYING_INDEX: &str = "an index varies along the row";
-
 fn row_reduce(kind: ReduceKind) -> Result<RowReduce, LowerError> {
     match kind {
         ReduceKind::Sum => Ok(RowReduce::Sum),
@@ -101,6 +93,12 @@ fn widen(body: &Body, value: ValueId, space: &mut Vec<Dim>) {
         }
         widen(body, operand, space);
     }
+}
+
+/// How an operand varies along the row.
+pub(super) fn access(view: &View) -> Access {
+    let is_uniform = view.strides.last().is_none_or(|s| s.as_constant() == Some(0));
+    if is_uniform { Access::Uniform } else { Access::Element }
 }
 
 /// Builds the program of a kernel from the values of a body.
@@ -286,8 +284,7 @@ impl<'a> RowBuilder<'a> {
         if let Some(known) = self.inputs.iter().position(|v| *v == view) {
             return self.push(RowNode::Input((accumulators + known) as u16));
         }
-        let is_uniform = view.strides.last().is_none_or(|s| s.as_constant() == Some(0));
-        self.program.inputs.push(if is_uniform { Access::Uniform } else { Access::Element });
+        self.program.inputs.push(access(&view));
         self.inputs.push(view);
         self.push(RowNode::Input(self.program.inputs.len() as u16 - 1))
     }
@@ -302,7 +299,7 @@ impl<'a> RowBuilder<'a> {
         if let Some(gathered) = &operand.gathered {
             let indices = self.over(&gathered.indices);
             if indices.strides.last().is_some_and(|s| s.as_constant() != Some(0)) {
-                return Err(LowerError::unsupported("gather", VARYING_INDEX));
+                return Err(LowerError::unsupported("gather", "an index varies along the row"));
             }
             let (stride, extent) = (gathered.stride.clone(), gathered.extent.clone());
             view.indirect = Some(Box::new(Indirect { indices, stride, extent }));

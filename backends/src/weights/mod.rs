@@ -194,11 +194,7 @@ impl PlannedWeight {
     /// # Errors
     /// More than memory can hold.
     pub fn bytes(&self) -> Result<usize, WeightError> {
-        let bytes = match &self.weight.form {
-            WeightForm::Dense { dtype, shape } => shape.iter().try_fold(dtype.size(), |bytes, &n| bytes.checked_mul(n)),
-            WeightForm::Packed(matrix) => matrix.bytes(),
-        };
-        bytes.ok_or_else(|| WeightError::TooLarge(self.weight.label.clone()))
+        self.weight.form.bytes().ok_or_else(|| WeightError::TooLarge(self.weight.label.clone()))
     }
 }
 
@@ -210,9 +206,9 @@ fn common_storage(r: &Requested, source: &dyn TensorSource) -> Result<Option<Sto
         let Some(parts) = payload::parts_of(group) else { return Ok(None) };
         for instance in 0..r.index.as_ref().map_or(1, |i| i.count) {
             for part in &parts {
-                let stored = payload::stored(source, part, r.index.as_ref(), instance)?;
+                let storage = payload::storage(source, part, r.index.as_ref(), instance)?;
                 let blocks_run = part.strides.last() == Some(&1);
-                let storage = Some(stored.storage).filter(|s| matches!(s, Storage::Dense(_)) || blocks_run);
+                let storage = Some(storage).filter(|s| matches!(s, Storage::Dense(_)) || blocks_run);
                 common = Some(common.map_or(storage, |known| known.filter(|_| known == storage)));
             }
         }

@@ -19,6 +19,30 @@ pub(super) fn parts_of(matrix: &Matrix) -> Option<Vec<Part>> {
     Some(parts)
 }
 
+/// How the tensor of a part is stored. Its bytes are not touched, which may have to be rearranged.
+pub(super) fn storage(
+    source: &dyn TensorSource,
+    part: &Part,
+    index: Option<&LoopIndex>,
+    instance: usize,
+) -> Result<Storage, WeightError> {
+    let name = instance_name(part, index, instance)?;
+    let Some((storage, shape)) = source.layout(&name) else { return Err(WeightError::Missing(name)) };
+    check_shape(name, part, shape)?;
+    Ok(storage)
+}
+
+fn instance_name(part: &Part, index: Option<&LoopIndex>, instance: usize) -> Result<String, WeightError> {
+    Ok(template::expand(&part.name, &|name| index.filter(|i| i.name == name).map(|_| instance))?)
+}
+
+fn check_shape(name: String, part: &Part, found: &[usize]) -> Result<String, WeightError> {
+    if found == part.stored_shape {
+        return Ok(name);
+    }
+    Err(WeightError::Shape { name, found: found.to_vec(), expected: part.stored_shape.clone() })
+}
+
 /// The stored tensor of a part.
 pub(super) fn stored<'a>(
     source: &'a dyn TensorSource,
@@ -26,12 +50,9 @@ pub(super) fn stored<'a>(
     index: Option<&LoopIndex>,
     instance: usize,
 ) -> Result<StoredTensor<'a>, WeightError> {
-    let bound = |name: &str| index.filter(|i| i.name == name).map(|_| instance);
-    let name = template::expand(&part.name, &bound)?;
+    let name = instance_name(part, index, instance)?;
     let Some(tensor) = source.tensor(&name) else { return Err(WeightError::Missing(name)) };
-    if tensor.shape != part.stored_shape {
-        return Err(WeightError::Shape { name, found: tensor.shape, expected: part.stored_shape.clone() });
-    }
+    let name = check_shape(name, part, &tensor.shape)?;
     let elements = tensor.shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
     match elements.and_then(|n| tensor.storage.bytes(n)) {
         Some(bytes) if bytes <= tensor.bytes.len() => Ok(tensor),

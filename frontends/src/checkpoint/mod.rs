@@ -206,6 +206,10 @@ impl Checkpoint {
 }
 
 impl TensorSource for Checkpoint {
+    fn layout(&self, name: &str) -> Option<(Storage, &[usize])> {
+        self.tensors.get(name).map(|at| (at.storage, at.shape.as_slice()))
+    }
+
     /// Bytes of the file itself, but for a GGUF file's query and key rows, which are put in
     /// transformers' order here.
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {

@@ -53,8 +53,7 @@ pub(super) fn entries(
 
 impl Bert {
     fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>, labels: usize) -> Result<Bert, ModelError> {
-        let sized = |key: &str| Ok::<_, ModelError>(Size::new(config.required_size(key)?, key));
-        let (width, heads) = (sized("hidden_size")?, sized("num_attention_heads")?);
+        let (width, heads) = (config.extent("hidden_size")?, config.extent("num_attention_heads")?);
         if !width.value().is_multiple_of(heads.value()) {
             return Err(config.invalid("num_attention_heads", "a divisor of hidden_size").into());
         }
@@ -77,8 +76,8 @@ impl Bert {
         Ok(Bert {
             prefix,
             layers: config.layers("num_hidden_layers")?,
-            vocab: sized("vocab_size")?,
-            positions: sized("max_position_embeddings")?,
+            vocab: config.extent("vocab_size")?,
+            positions: config.extent("max_position_embeddings")?,
             types: Size::new(config.size("type_vocab_size")?.unwrap_or(2), "type_vocab_size"),
             attention: Attention {
                 width: width.clone(),
@@ -94,7 +93,7 @@ impl Bert {
             },
             mlp: Mlp {
                 width: width.clone(),
-                inner: sized("intermediate_size")?,
+                inner: config.extent("intermediate_size")?,
                 activation,
                 layers: ["intermediate.dense", "output.dense"],
                 linear: Linear::biased,

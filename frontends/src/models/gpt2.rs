@@ -1,14 +1,14 @@
 //! GPT-2: pre-norm decoder, layer norms, learned positions, joint projection of queries, keys and values.
 //! Sources: Radford et al. 2019; transformers `models/gpt2/modeling_gpt2.py`.
 
+use castiron_ir::Value;
 use castiron_ir::op::NormKind;
-use castiron_ir::{Entry, Value};
 
-use super::{Head, ModelError, decoder_entries};
+use super::ModelError;
 use crate::blocks::{Attention, Decoder, Inventory, Linear, Mlp, ModelBuilder, Norm, Projections, Size, Tokens};
 use crate::config::ConfigReader;
 
-struct Gpt2 {
+pub(super) struct Gpt2 {
     prefix: String,
     layers: usize,
     vocab: Size,
@@ -21,19 +21,12 @@ struct Gpt2 {
     head: String,
 }
 
-pub(super) fn entries(
-    config: &ConfigReader<'_>,
-    tensors: &Inventory<'_>,
-    head: Head,
-) -> Result<Vec<Entry>, ModelError> {
-    let model = Gpt2::read(config, tensors)?;
-    decoder_entries(&model, tensors, head, &["*.attn.bias", "*.attn.masked_bias"])
-}
+/// Tensors of older checkpoints that no computation needs.
+pub(super) const KNOWN_UNUSED: &[&str] = &["*.attn.bias", "*.attn.masked_bias"];
 
 impl Gpt2 {
-    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Gpt2, ModelError> {
-        let sized = |key: &str| Ok::<_, ModelError>(Size::new(config.required_size(key)?, key));
-        let (width, heads) = (sized("n_embd")?, sized("n_head")?);
+    pub(super) fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Gpt2, ModelError> {
+        let (width, heads) = (config.extent("n_embd")?, config.extent("n_head")?);
         if !width.value().is_multiple_of(heads.value()) {
             return Err(config.invalid("n_head", "a divisor of n_embd").into());
         }
@@ -51,8 +44,8 @@ impl Gpt2 {
         Ok(Gpt2 {
             prefix,
             layers: config.layers("n_layer")?,
-            vocab: sized("vocab_size")?,
-            positions: sized("n_positions")?,
+            vocab: config.extent("vocab_size")?,
+            positions: config.extent("n_positions")?,
             attention: Attention {
                 width: width.clone(),
                 kv_heads: heads.clone(),

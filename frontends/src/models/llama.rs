@@ -1,10 +1,10 @@
 //! LLaMA: pre-norm decoder, RMS norms, rotary positions, grouped-query attention, gated MLP.
 //! Sources: arXiv:2302.13971; transformers `models/llama/modeling_llama.py`.
 
+use castiron_ir::Value;
 use castiron_ir::op::NormKind;
-use castiron_ir::{Entry, Value};
 
-use super::{Head, ModelError, decoder_entries, rope};
+use super::{ModelError, rope};
 use crate::blocks::{
     Attention, Decoder, GatedMlp, Inventory, Linear, ModelBuilder, Norm, Projections, Rotary, Size, Tokens,
 };
@@ -13,7 +13,7 @@ use crate::config::ConfigReader;
 /// Widest head, since the builder makes a list of its frequencies.
 const MOST_CHANNELS: usize = 1 << 16;
 
-struct Llama {
+pub(super) struct Llama {
     prefix: String,
     layers: usize,
     vocab: Size,
@@ -26,19 +26,12 @@ struct Llama {
     head: String,
 }
 
-pub(super) fn entries(
-    config: &ConfigReader<'_>,
-    tensors: &Inventory<'_>,
-    head: Head,
-) -> Result<Vec<Entry>, ModelError> {
-    let model = Llama::read(config, tensors)?;
-    decoder_entries(&model, tensors, head, &["*.rotary_emb.inv_freq"])
-}
+/// Tensors of older checkpoints that no computation needs.
+pub(super) const KNOWN_UNUSED: &[&str] = &["*.rotary_emb.inv_freq"];
 
 impl Llama {
-    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Llama, ModelError> {
-        let sized = |key: &str| Ok::<_, ModelError>(Size::new(config.required_size(key)?, key));
-        let (width, heads) = (sized("hidden_size")?, sized("num_attention_heads")?);
+    pub(super) fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Llama, ModelError> {
+        let (width, heads) = (config.extent("hidden_size")?, config.extent("num_attention_heads")?);
         let kv_heads = config.size("num_key_value_heads")?.unwrap_or(heads.value());
         let head_dim = config.size("head_dim")?.unwrap_or(width.value() / heads.value());
         if head_dim == 0 || head_dim > MOST_CHANNELS || !head_dim.is_multiple_of(2) {
@@ -62,7 +55,7 @@ impl Llama {
         Ok(Llama {
             prefix,
             layers: config.layers("num_hidden_layers")?,
-            vocab: sized("vocab_size")?,
+            vocab: config.extent("vocab_size")?,
             attention: Attention {
                 width: width.clone(),
                 heads,
@@ -75,7 +68,12 @@ impl Llama {
                 divide_by_layer: false,
                 causal: true,
             },
-            mlp: GatedMlp { width: width.clone(), inner: sized("intermediate_size")?, activation, bias: mlp_bias },
+            mlp: GatedMlp {
+                width: width.clone(),
+                inner: config.extent("intermediate_size")?,
+                activation,
+                bias: mlp_bias,
+            },
             norm: Norm { kind: NormKind::Rms, width: width.clone(), eps },
             rotary: rope::rotary(config, head_dim, max_positions)?,
             width,

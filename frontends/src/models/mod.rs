@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 use crate::blocks::{Decoder, Inventory, Pooling, SameValues, TensorError, hidden_entries, language_model_entries};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigError, ConfigReader};
+use gpt2::Gpt2;
+use llama::Llama;
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +128,8 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
     let labels = description::labels(&config, head)?;
     let entries: Vec<Entry> = match family {
         Family::Bert => bert::entries(&config, &tensors, head, labels.len(), sources.pooling)?,
-        Family::Gpt2 => gpt2::entries(&config, &tensors, head)?,
-        Family::Llama => llama::entries(&config, &tensors, head)?,
+        Family::Gpt2 => decoder_entries(&Gpt2::read(&config, &tensors)?, &tensors, head, gpt2::KNOWN_UNUSED)?,
+        Family::Llama => decoder_entries(&Llama::read(&config, &tensors)?, &tensors, head, llama::KNOWN_UNUSED)?,
     };
     let description = Description {
         architecture: name.to_owned(),

@@ -28,7 +28,7 @@ pub const TOKENIZER: &str = "tokenizer";
 pub const TEXT: &str = "text";
 
 /// Weights begin at multiples of this many bytes of the file.
-pub const ALIGNMENT: usize = 64;
+pub use crate::memory::ALIGNMENT;
 
 /// A number of bytes, filled up to the alignment.
 pub const fn padded(bytes: usize) -> usize {

@@ -1,5 +1,6 @@
 //! Models: an artifact with threads to execute it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,6 +106,16 @@ impl Model {
     /// Symbols that the states do not have, or that are missing; no memory.
     pub fn session(&self, symbols: &[(&str, usize)]) -> Result<Session, RunError> {
         Session::new(self.clone(), symbols)
+    }
+
+    /// A session whose states are as small as can be, for entries that use none.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn smallest_session(&self) -> Result<Session, RunError> {
+        let dims = self.program().states.iter().flat_map(|state| &state.ty.shape);
+        let symbols: BTreeSet<&str> = dims.flat_map(|dim| dim.symbols()).collect();
+        self.session(&symbols.into_iter().map(|symbol| (symbol, 1)).collect::<Vec<_>>())
     }
 
     /// Where the buffers of an entry lie for given extents.

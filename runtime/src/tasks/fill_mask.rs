@@ -23,7 +23,7 @@ impl Pipeline {
     /// A model that fills no masks, a text without mask, or one that is too long.
     pub fn fill_mask(&mut self, text: &str, count: usize) -> Result<Vec<Vec<Filling>>, TaskError> {
         self.require(Task::FillMask)?;
-        let name = self.text.assets().special_tokens.get("mask_token").cloned().unwrap_or("[MASK]".to_owned());
+        let name = self.text.aside().special_tokens.get("mask_token").cloned().unwrap_or("[MASK]".to_owned());
         let encoding = self.text.tokenizer()?.encode(text, self.encode_options())?;
         let mask = self.text.tokenizer()?.token_id(&name).ok_or_else(|| TaskError::NoMask(name.clone()))?;
         let places: Vec<usize> = (0..encoding.ids.len()).filter(|&i| encoding.ids[i] == mask).collect();

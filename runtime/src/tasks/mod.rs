@@ -12,7 +12,7 @@ pub mod generate;
 use std::path::Path;
 use std::sync::Arc;
 
-use castiron_ir::{Description, Task, TextAssets};
+use castiron_ir::{Description, Task};
 
 use crate::session::{Model, Options, Outputs, RunError, Session};
 use crate::tensor::{TensorError, TensorRef};
@@ -85,6 +85,15 @@ pub struct Pipeline {
     session: Option<Session>,
 }
 
+/// The tokenizer where it lies in a model's artifact.
+struct TokenizerOf(Model);
+
+impl AsRef<[u8]> for TokenizerOf {
+    fn as_ref(&self) -> &[u8] {
+        self.0.artifact().tokenizer().unwrap_or_default()
+    }
+}
+
 impl Pipeline {
     /// Opens an artifact.
     ///
@@ -96,13 +105,8 @@ impl Pipeline {
 
     /// Takes a model.
     pub fn new(model: Model) -> Pipeline {
-        let (aside, artifact) = (model.artifact().text().clone(), model.artifact());
-        let assets = TextAssets {
-            tokenizer: artifact.tokenizer().unwrap_or_default().to_vec(),
-            chat_template: aside.chat_template,
-            special_tokens: aside.special_tokens,
-        };
-        Pipeline { model, text: Arc::new(Text::new(assets)), session: None }
+        let text = Text::with_tokenizer(model.artifact().text().clone(), TokenizerOf(model.clone()));
+        Pipeline { model, text: Arc::new(text), session: None }
     }
 
     /// The model.
@@ -152,20 +156,10 @@ impl Pipeline {
         }
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert(stateless(&self.model)?),
+            none => none.insert(self.model.smallest_session()?),
         };
         Ok(session.run(entry, &inputs)?)
     }
-}
-
-/// A session for entries without state; states, if there are any, get the smallest extents.
-fn stateless(model: &Model) -> Result<Session, TaskError> {
-    let mut symbols: Vec<&str> =
-        model.program().states.iter().flat_map(|s| s.ty.shape.iter().flat_map(|d| d.symbols())).collect();
-    symbols.sort_unstable();
-    symbols.dedup();
-    let least: Vec<(&str, usize)> = symbols.into_iter().map(|symbol| (symbol, 1)).collect();
-    Ok(model.session(&least)?)
 }
 
 /// `e^(x_i) / Σ e^(x_j)`.

@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 
 use castiron_ir::TextAssets;
 
+use crate::artifact::format::TextAside;
+
 pub use chat::{ChatMessage, ChatRequest, ChatTemplate};
 pub use date::Date;
 pub use error::TextError;
@@ -24,7 +26,8 @@ pub use tokenizer::{Batch, EncodeOptions, Encoding, Tokenizer, Truncation};
 
 /// Tokenizer and chat template of a model, each read at its first use.
 pub struct Text {
-    assets: TextAssets,
+    aside: TextAside,
+    source: Box<dyn AsRef<[u8]> + Send + Sync>,
     tokenizer: OnceLock<Tokenizer>,
     chat_template: OnceLock<ChatTemplate>,
 }
@@ -32,12 +35,18 @@ pub struct Text {
 impl Text {
     /// Text handling by these assets; reads nothing yet.
     pub fn new(assets: TextAssets) -> Text {
-        Text { assets, tokenizer: OnceLock::new(), chat_template: OnceLock::new() }
+        Text::with_tokenizer(TextAside::new(&assets), assets.tokenizer)
     }
 
-    /// What it is made from.
-    pub fn assets(&self) -> &TextAssets {
-        &self.assets
+    /// Text handling by a `tokenizer.json` that lies elsewhere, such as in an artifact; it is not touched
+    /// before the first use. No bytes mean no tokenizer.
+    pub fn with_tokenizer(aside: TextAside, tokenizer: impl AsRef<[u8]> + Send + Sync + 'static) -> Text {
+        Text { aside, source: Box::new(tokenizer), tokenizer: OnceLock::new(), chat_template: OnceLock::new() }
+    }
+
+    /// Chat template and special tokens as text.
+    pub fn aside(&self) -> &TextAside {
+        &self.aside
     }
 
     /// The tokenizer.
@@ -48,10 +57,11 @@ impl Text {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        if self.assets.tokenizer.is_empty() {
+        let json: &[u8] = (*self.source).as_ref();
+        if json.is_empty() {
             return Err(TextError::NoTokenizer);
         }
-        let tokenizer = Tokenizer::from_json(&self.assets.tokenizer)?;
+        let tokenizer = Tokenizer::from_json(json)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
@@ -63,8 +73,8 @@ impl Text {
         if let Some(template) = self.chat_template.get() {
             return Ok(template);
         }
-        let source = self.assets.chat_template.as_deref().ok_or(TextError::NoChatTemplate)?;
-        let template = ChatTemplate::new(source, &self.assets.special_tokens)?;
+        let source = self.aside.chat_template.as_deref().ok_or(TextError::NoChatTemplate)?;
+        let template = ChatTemplate::new(source, &self.aside.special_tokens)?;
         Ok(self.chat_template.get_or_init(|| template))
     }
 
@@ -74,6 +84,6 @@ impl Text {
     /// As [`Text::tokenizer`].
     pub fn special_token(&self, role: &str) -> Result<Option<u32>, TextError> {
         let tokenizer = self.tokenizer()?;
-        Ok(self.assets.special_tokens.get(role).and_then(|token| tokenizer.token_id(token)))
+        Ok(self.aside.special_tokens.get(role).and_then(|token| tokenizer.token_id(token)))
     }
 }

@@ -20,8 +20,16 @@ pub(super) enum Command {
     Demo(Demo),
     Compile(Compile),
     Run(Run),
-    Embed(Embed),
-    Classify(Classify),
+    /// Embed sentences as vectors
+    #[command(after_help = "Examples:
+  castiron embed minilm.iron \"iron\" \"steel\" \"a poem\"
+  castiron embed ./all-MiniLM-L6-v2 \"iron\" --json")]
+    Embed(Texts),
+    /// Label a text, or each of its tokens
+    #[command(after_help = "Examples:
+  castiron classify ./sentiment-model \"What a fine day\"
+  castiron classify ./ner-model \"Ada lives in London\" --json")]
+    Classify(Texts),
     FillMask(FillMask),
     Qa(Qa),
     Verify(Verify),
@@ -194,25 +202,9 @@ pub(super) struct Run {
     pub stats: bool,
 }
 
-/// Embed sentences as vectors
+/// A model that is given texts.
 #[derive(Args)]
-#[command(after_help = "Examples:
-  castiron embed minilm.iron \"iron\" \"steel\" \"a poem\"
-  castiron embed ./all-MiniLM-L6-v2 \"iron\" --json")]
-pub(super) struct Embed {
-    #[command(flatten)]
-    pub executed: Executed,
-    /// The sentences
-    #[arg(required = true, value_name = "TEXT")]
-    pub texts: Vec<String>,
-}
-
-/// Label a text, or each of its tokens
-#[derive(Args)]
-#[command(after_help = "Examples:
-  castiron classify ./sentiment-model \"What a fine day\"
-  castiron classify ./ner-model \"Ada lives in London\" --json")]
-pub(super) struct Classify {
+pub(super) struct Texts {
     #[command(flatten)]
     pub executed: Executed,
     /// The texts

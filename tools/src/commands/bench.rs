@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 
 use super::arguments::Bench;
 use super::{Outcome, load};
-use crate::verification::least_extents;
 
 pub(super) fn run(arguments: &Bench) -> Outcome {
-    let compiled = compile_first(arguments)?;
-    let path = compiled.as_ref().map_or(arguments.executed.source.source.as_ref(), |(_, path)| path.as_path());
+    // A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
+    let artifact = load::artifact(&arguments.executed.source)?;
     let start = Instant::now();
-    let mut pipeline = load::open(path, &arguments.executed.source.compiling, arguments.executed.threads)?;
+    let mut pipeline = Pipeline::open(&artifact, load::options(arguments.executed.threads))?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let generates = pipeline.description().task == Task::TextGeneration;
     let (first_token_ms, measured) =
@@ -43,20 +42,6 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
             .for_each(|(key, value)| println!("{key:<22} {value}"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
-fn compile_first(arguments: &Bench) -> Result<Option<(tempfile::TempDir, std::path::PathBuf)>, Box<dyn Error>> {
-    let path = super::source::locate(&arguments.executed.source.source)?;
-    if load::is_artifact(&path) {
-        return Ok(None);
-    }
-    let checkpoint = castiron_frontends::checkpoint::Checkpoint::open(&path)?;
-    let compilation = crate::compiler::compile(&checkpoint, &arguments.executed.source.compiling.options())?;
-    let folder = tempfile::tempdir()?;
-    let artifact = folder.path().join("model.iron");
-    super::compile::write(&compilation, &artifact)?;
-    Ok(Some((folder, artifact)))
 }
 
 /// A prompt and its continuation; the time to the first token is that of the first run.
@@ -83,7 +68,7 @@ fn generate(arguments: &Bench, pipeline: &mut Pipeline) -> Result<(Option<f64>, 
 /// A batch through `forward`.
 fn batch(arguments: &Bench, pipeline: &Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
     let model = pipeline.model();
-    let mut session = model.session(&least_extents(model))?;
+    let mut session = model.smallest_session()?;
     let shape = [arguments.batch, arguments.seq];
     let count = shape.iter().product::<usize>();
     let ids: Vec<i32> = (0..count as i32).map(|i| i % 29 + 3).collect();

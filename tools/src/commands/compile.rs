@@ -1,5 +1,6 @@
 //! `castiron compile`.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_passes::Report;
 use serde_json::json;
+use tempfile::TempPath;
 
 use super::arguments::Compile;
 use super::{Outcome, output};
@@ -52,6 +54,13 @@ pub(super) fn write(compilation: &Compilation<'_>, path: &Path) -> Result<u64, c
     let size = compilation.write(path, &|done| bar.set_position(done));
     bar.finish_and_clear();
     size
+}
+
+/// Writes an artifact that lasts as long as what is given back; a model that has opened it keeps it.
+pub(super) fn write_temporary(compilation: &Compilation<'_>) -> Result<(TempPath, u64), Box<dyn Error>> {
+    let path = tempfile::Builder::new().suffix(".iron").tempfile()?.into_temp_path();
+    let size = write(compilation, &path)?;
+    Ok((path, size))
 }
 
 /// What the passes did, in a few lines.

@@ -38,9 +38,7 @@ fn build(arguments: &Demo, path: &std::path::Path) -> Result<Pipeline, Box<dyn s
     let start = Instant::now();
     let checkpoint = Checkpoint::open(path)?;
     let compilation = compiler::compile(&checkpoint, &arguments.compiling.options())?;
-    let folder = tempfile::tempdir()?;
-    let artifact = folder.path().join("model.iron");
-    let size = compile::write(&compilation, &artifact)?;
+    let (artifact, size) = compile::write_temporary(&compilation)?;
     compile::summary(&compilation).lines().for_each(|line| println!("compiler  {line}"));
     println!("artifact  {} in {}", output::bytes(size), output::seconds(start.elapsed()));
     let start = Instant::now();

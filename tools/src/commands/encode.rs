@@ -7,10 +7,10 @@ use castiron_runtime::tasks::classify::{Labelled, LabelledToken};
 use castiron_runtime::tasks::fill_mask::Filling;
 use serde_json::{Value, json};
 
-use super::arguments::{Classify, Embed, FillMask, Qa};
+use super::arguments::{FillMask, Qa, Texts};
 use super::{Outcome, load, output};
 
-pub(super) fn embed(arguments: &Embed) -> Outcome {
+pub(super) fn embed(arguments: &Texts) -> Outcome {
     let mut pipeline = load::pipeline(&arguments.executed)?;
     let texts: Vec<&str> = arguments.texts.iter().map(String::as_str).collect();
     let bar = output::count_bar("embedding", texts.len());
@@ -26,7 +26,7 @@ pub(super) fn embed(arguments: &Embed) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn classify(arguments: &Classify) -> Outcome {
+pub(super) fn classify(arguments: &Texts) -> Outcome {
     let mut pipeline = load::pipeline(&arguments.executed)?;
     let mut results = Vec::new();
     for text in &arguments.texts {

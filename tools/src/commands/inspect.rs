@@ -11,6 +11,7 @@ use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::row::RowFunction;
 use castiron_runtime::plan::MemoryPlan;
 use castiron_runtime::program::{EntryProgram, KernelBody};
+use castiron_runtime::session::Model;
 
 use super::arguments::{Inspect, InspectStage};
 use super::{Outcome, load};
@@ -21,7 +22,7 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
     if is_program && !arguments.dot && !arguments.source.source.ends_with(".ir") {
         return program(arguments);
     }
-    if Path::new(&arguments.source.source).extension().is_some_and(|e| e == "iron") {
+    if load::is_artifact(Path::new(&arguments.source.source)) {
         return Err("an artifact holds kernels and no graph; use --stage kernels, plan or asm".into());
     }
     let source = &arguments.source.source;
@@ -53,9 +54,7 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
 
 /// What the runtime executes.
 fn program(arguments: &Inspect) -> Outcome {
-    let path = super::source::locate(&arguments.source.source)?;
-    let pipeline = load::open(&path, &arguments.source.compiling, Some(1))?;
-    let model = pipeline.model();
+    let model = Model::open(load::artifact(&arguments.source)?, load::options(Some(1)))?;
     let is_wanted = |name: &str| arguments.entry.as_deref().is_none_or(|wanted| wanted == name);
     let entries: Vec<&EntryProgram> = model.program().entries.iter().filter(|e| is_wanted(&e.name)).collect();
     if entries.is_empty() {

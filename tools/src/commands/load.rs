@@ -1,34 +1,47 @@
 //! Models for the commands that execute them.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_runtime::session::Options;
 use castiron_runtime::tasks::Pipeline;
+use tempfile::TempPath;
 
-use super::arguments::{Compiling, Executed};
+use super::arguments::{Compiling, Executed, Source};
 use super::{compile, source};
 use crate::compiler;
 
-/// Opens an artifact, or compiles a checkpoint to a file that lasts as long as the process needs it.
-pub(super) fn pipeline(executed: &Executed) -> Result<Pipeline, Box<dyn Error>> {
-    let path = source::locate(&executed.source.source)?;
-    open(&path, &executed.source.compiling, executed.threads)
+/// An artifact that was given, or one that was made of a checkpoint and goes with this value.
+pub(super) enum Artifact {
+    Given(PathBuf),
+    Made(TempPath),
 }
 
-/// As [`pipeline`], by path.
-pub(super) fn open(path: &Path, compiling: &Compiling, threads: Option<usize>) -> Result<Pipeline, Box<dyn Error>> {
-    let options = options(threads);
-    if is_artifact(path) {
-        return Ok(Pipeline::open(path, options)?);
+impl AsRef<Path> for Artifact {
+    fn as_ref(&self) -> &Path {
+        match self {
+            Artifact::Given(path) => path,
+            Artifact::Made(path) => path,
+        }
     }
-    let checkpoint = Checkpoint::open(path)?;
-    let compilation = compiler::compile(&checkpoint, &compiling.options())?;
-    let folder = tempfile::tempdir()?;
-    let artifact = folder.path().join("model.iron");
-    compile::write(&compilation, &artifact)?;
-    Ok(Pipeline::open(&artifact, options)?)
+}
+
+/// The artifact that a command line names, or one made of the checkpoint that it names.
+pub(super) fn artifact(source: &Source) -> Result<Artifact, Box<dyn Error>> {
+    let path = source::locate(&source.source)?;
+    if is_artifact(&path) { Ok(Artifact::Given(path)) } else { made(&Checkpoint::open(&path)?, &source.compiling) }
+}
+
+/// An artifact made of a checkpoint.
+pub(super) fn made(checkpoint: &Checkpoint, compiling: &Compiling) -> Result<Artifact, Box<dyn Error>> {
+    let compilation = compiler::compile(checkpoint, &compiling.options())?;
+    Ok(Artifact::Made(compile::write_temporary(&compilation)?.0))
+}
+
+/// The model that a command line names.
+pub(super) fn pipeline(executed: &Executed) -> Result<Pipeline, Box<dyn Error>> {
+    Ok(Pipeline::open(artifact(&executed.source)?, options(executed.threads))?)
 }
 
 /// How to execute, with so many threads.
@@ -39,5 +52,5 @@ pub(super) fn options(threads: Option<usize>) -> Options {
 
 /// Whether a path is that of an artifact, by its name.
 pub(super) fn is_artifact(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|e| e == "iron")
+    path.extension().is_some_and(|e| e == "iron") && path.is_file()
 }

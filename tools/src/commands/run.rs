@@ -105,7 +105,7 @@ fn prompt(arguments: &Run, pipeline: &Pipeline) -> Result<Vec<u32>, Box<dyn Erro
         prompt.clear();
         std::io::stdin().read_to_string(&mut prompt)?;
     }
-    let has_template = pipeline.text().assets().chat_template.is_some();
+    let has_template = pipeline.text().aside().chat_template.is_some();
     if has_template && !arguments.raw {
         return chat(pipeline, arguments.system.as_deref(), &prompt);
     }

@@ -1,10 +1,10 @@
 //! `castiron verify`: parity with a reference folder.
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use castiron_frontends::checkpoint::{Checkpoint, CheckpointError};
+use castiron_frontends::checkpoint::Checkpoint;
 use castiron_ir::Storage;
+use castiron_runtime::session::Model;
 use serde_json::json;
 
 use super::arguments::{Verify, Weights};
@@ -12,13 +12,14 @@ use super::{Outcome, load};
 use crate::verification::{Comparison, Tolerance, verify};
 
 pub(super) fn run(arguments: &Verify) -> Outcome {
+    let checkpoint = Checkpoint::open(&arguments.folder)?;
     let mut compiling = arguments.compiling.clone();
-    if compiling.weights.is_none() && is_quantised(&arguments.folder)? {
+    if compiling.weights.is_none() && is_quantised(&checkpoint) {
         compiling.weights = Some(Weights::F32);
     }
-    let pipeline = load::open(&arguments.folder, &compiling, arguments.threads)?;
+    let model = Model::open(load::made(&checkpoint, &compiling)?, load::options(arguments.threads))?;
     let tolerance = Tolerance { atol: arguments.atol, rtol: arguments.rtol };
-    let comparisons = verify(pipeline.model(), &arguments.folder.join("reference.safetensors"), tolerance)?;
+    let comparisons = verify(&model, &arguments.folder.join("reference.safetensors"), tolerance)?;
     let passes = comparisons.iter().all(|c| c.failures == 0);
     if arguments.json {
         let output = |c: &Comparison| {
@@ -43,7 +44,6 @@ pub(super) fn run(arguments: &Verify) -> Outcome {
 
 /// Whether some weights are quantised: transformers, which made the reference, expands them to f32, while
 /// products with quantised weights round activations too.
-fn is_quantised(folder: &Path) -> Result<bool, CheckpointError> {
-    let checkpoint = Checkpoint::open(folder)?;
-    Ok(checkpoint.names().any(|name| matches!(checkpoint.storage(name), Some(Storage::Blocks(_)))))
+fn is_quantised(checkpoint: &Checkpoint) -> bool {
+    checkpoint.names().any(|name| matches!(checkpoint.storage(name), Some(Storage::Blocks(_))))
 }
