@@ -1,7 +1,7 @@
 //! Attention clusters.
 
-use castiron_ir::Dim;
 use castiron_ir::op::Op;
+use castiron_ir::{DType, Dim, Type};
 use castiron_runtime::program::view::View;
 use castiron_runtime::program::{AttentionKernel, KernelBody, Step};
 
@@ -25,18 +25,19 @@ impl Lowering<'_> {
         let [q, k, v, rest @ ..] = views.as_slice() else {
             return Err(LowerError::unsupported("attention", "q, k or v is missing"));
         };
-        let mut rest = rest.iter();
+        let mut rest = rest.iter().copied();
         let mut next = |wanted: bool| if wanted { rest.next() } else { None };
         let (past, mask, bias) = (next(op.past), next(op.mask), next(op.bias));
+        let mask = mask.map(|mask| self.mask(mask, steps));
         let [b, g, r, s, d] = [0, 1, 2, 3, 4].map(|axis| q.shape[axis].clone());
         let extents = [b, g, r, s, k.shape[2].clone(), d, v.shape[3].clone()];
         let scores: Vec<Dim> = extents[..5].to_vec();
-        let over_own = |view: &&&ValueView| -> View { view.over_own_axes() };
+        let over_own = |view: &ValueView| -> View { view.over_own_axes() };
         let kernel = AttentionKernel {
             q: q.over_own_axes(),
             k: k.over_own_axes(),
             v: v.over_own_axes(),
-            past: past.as_ref().map(over_own),
+            past: past.map(over_own),
             mask: mask.as_ref().map(over_own),
             bias: bias.map(|view| view.over(view.strides_over(&scores))),
             out: target.over_own_axes(),
@@ -48,5 +49,15 @@ impl Lowering<'_> {
         };
         steps.push(self.kernels.push(body.label.clone(), KernelBody::Attention(Box::new(kernel))));
         Ok(())
+    }
+
+    /// A mask as kernels read it: truth values of an entry's signature are bytes, and copied.
+    fn mask(&mut self, mask: &ValueView, steps: &mut Vec<Step>) -> ValueView {
+        if mask.dtype == DType::I32 {
+            return mask.clone();
+        }
+        let copy = self.buffer(&Type { dtype: mask.dtype, shape: mask.shape.clone() });
+        steps.push(self.copy(mask, &copy));
+        copy
     }
 }

@@ -138,10 +138,20 @@ impl Lowering<'_> {
         Ok(ValueView::contiguous(Place::State(number as u32), &self.states[number].ty))
     }
 
-    /// A new buffer for a row-major tensor.
+    /// A new buffer for a row-major tensor, with a word or more for each element.
     fn buffer(&mut self, ty: &Type) -> ValueView {
+        let ty = ty.with_dtype(in_words(ty.dtype));
         let bytes = ty.elements() * ty.dtype.size().into();
-        ValueView::contiguous(Place::Buffer(self.kernels.add_buffer(bytes)), ty)
+        ValueView::contiguous(Place::Buffer(self.kernels.add_buffer(bytes)), &ty)
+    }
+}
+
+/// The element type that values have in buffers: GPUs address memory by words of 32 bits.
+fn in_words(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::I8 | DType::U8 | DType::Bool => DType::I32,
+        DType::F64 | DType::F32 | DType::I64 | DType::I32 => dtype,
     }
 }
 

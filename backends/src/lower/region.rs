@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use castiron_ir::op::{ClusterKind, Op};
-use castiron_ir::{OpDef, Region, ValueId};
+use castiron_ir::{Node, OpDef, Region, ValueId};
 use castiron_runtime::program::row::{RowNode, RowProgram};
 use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
 
@@ -28,6 +28,31 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     pub fn view(&self, value: ValueId) -> &ValueView {
         self.views[value.index()].as_ref().expect("values are defined before their uses")
+    }
+
+    /// Finds more values that are wanted somewhere, from the last node to the first: what only becomes
+    /// a wanted value, by a reshape or a loop.
+    fn aim(&mut self) {
+        for node in self.region.nodes.iter().rev() {
+            match &node.op {
+                Op::Reshape(_) => self.aim_at_reshape(node),
+                Op::Repeat(repeat) => self.aim_at_loop(node, repeat),
+                _ => {}
+            }
+        }
+    }
+
+    fn aim_at_reshape(&mut self, node: &Node) {
+        let operand = node.operands[0];
+        let target = self.targets.get(&node.results[0]).filter(|_| self.is_used_once(operand));
+        if let Some(target) = target.and_then(|t| t.reshape(&self.region.type_of(operand).shape)) {
+            self.targets.entry(operand).or_insert(target);
+        }
+    }
+
+    /// Whether one node uses a value, and nothing else.
+    pub fn is_used_once(&self, value: ValueId) -> bool {
+        self.uses[value.index()].len() == 1 && !self.region.results.contains(&value)
     }
 
     /// The permutation that every use of a value applies to it.
@@ -55,7 +80,7 @@ impl Lowering<'_> {
     ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
         let views = vec![None; region.value_count()];
         let mut scope = Scope { region, uses: region.uses(), views, targets };
-        scope.aim_at_loops();
+        scope.aim();
         for (&argument, view) in region.arguments.iter().zip(arguments) {
             scope.views[argument.index()] = Some(view);
         }
@@ -125,10 +150,9 @@ impl Lowering<'_> {
                 (Some(state), _) => self.state(state)?,
                 (None, Some(target)) => target.clone(),
                 (None, None) => {
-                    let ty = scope.region.type_of(result);
-                    let buffer = self.buffer(ty);
+                    let buffer = self.buffer(scope.region.type_of(result));
                     match scope.common_transpose(result) {
-                        Some(axes) => ValueView::contiguous_transposed(buffer.place, ty, axes),
+                        Some(axes) => buffer.laid_out_for_transpose(axes),
                         None => buffer,
                     }
                 }

@@ -1,7 +1,7 @@
 //! Loops: a carried value lies at one place in all iterations, and is replaced there.
 
 use castiron_ir::op::{Op, Repeat};
-use castiron_ir::{Region, Type, ValueId};
+use castiron_ir::{Node, Region, Type, ValueId};
 use castiron_runtime::program::Step;
 use castiron_runtime::program::view::Place;
 
@@ -13,14 +13,10 @@ use crate::weights::LoopIndex;
 impl Scope<'_> {
     /// A loop's result that is wanted somewhere is carried there, and begins there if only the loop
     /// uses its first value.
-    pub(super) fn aim_at_loops(&mut self) {
-        for node in self.region.nodes.iter().rev() {
-            let Op::Repeat(repeat) = &node.op else { continue };
-            for (result, &initial) in node.results.iter().zip(&node.operands).take(repeat.carried) {
-                let once = self.uses[initial.index()].len() == 1 && !self.region.results.contains(&initial);
-                if let (Some(target), true) = (self.targets.get(result).cloned(), once) {
-                    self.targets.entry(initial).or_insert(target);
-                }
+    pub(super) fn aim_at_loop(&mut self, node: &Node, repeat: &Repeat) {
+        for (result, &initial) in node.results.iter().zip(&node.operands).take(repeat.carried) {
+            if let (Some(target), true) = (self.targets.get(result).cloned(), self.is_used_once(initial)) {
+                self.targets.entry(initial).or_insert(target);
             }
         }
     }

@@ -34,14 +34,12 @@ impl ValueView {
         ValueView { place, dtype: ty.dtype, offset: Dim::from(0), shape: ty.shape.clone(), strides }
     }
 
-    /// A tensor that fills a place such that its transpose by `axes` is row-major.
-    pub fn contiguous_transposed(place: Place, ty: &Type, axes: &[usize]) -> ValueView {
-        let transposed: Vec<Dim> = axes.iter().map(|&a| ty.shape[a].clone()).collect();
-        let mut view = ValueView::contiguous(place, ty);
-        for (stride, &axis) in row_major(&transposed).into_iter().zip(axes) {
-            view.strides[axis] = stride;
+    /// The same place filled such that the transpose by `axes` is row-major.
+    pub fn laid_out_for_transpose(mut self, axes: &[usize]) -> ValueView {
+        for (stride, &axis) in row_major(&self.transpose(axes).shape).into_iter().zip(axes) {
+            self.strides[axis] = stride;
         }
-        view
+        self
     }
 
     /// Whether the elements lie in row-major order without gaps.
@@ -153,7 +151,7 @@ mod tests {
     #[test]
     fn a_transposed_layout_makes_the_transpose_contiguous() {
         let ty = Type::f32([Dim::symbol("b"), 3.into(), Dim::symbol("s"), 4.into()]);
-        let view = ValueView::contiguous_transposed(Place::Buffer(0), &ty, &[0, 2, 1, 3]);
+        let view = ValueView::contiguous(Place::Buffer(0), &ty).laid_out_for_transpose(&[0, 2, 1, 3]);
         assert!(view.transpose(&[0, 2, 1, 3]).is_contiguous());
         assert!(!view.is_contiguous());
     }

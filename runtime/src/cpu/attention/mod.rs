@@ -73,7 +73,7 @@ pub struct Attention {
     /// Over `[b]`: positions before the first query; 0 if absent.
     pub past: Option<Strided<*const i32, 1>>,
     /// Over `[b, t]`: a key of 0 is hidden.
-    pub mask: Option<Strided<*const u8, 2>>,
+    pub mask: Option<Strided<*const i32, 2>>,
     /// Over `[b, g, r, s, t]`: added to the scores.
     pub bias: Option<Strided<*const f32, 5>>,
     /// Factor of the scores.

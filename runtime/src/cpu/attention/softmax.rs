@@ -14,8 +14,8 @@ pub(super) struct Shaping<'a> {
     pub cap: Option<f32>,
     /// Added, laid out as the scores.
     pub bias: Option<&'a [f32]>,
-    /// A key whose byte is 0 is hidden; bytes from key to key.
-    pub mask: Option<(*const u8, usize)>,
+    /// A key of 0 is hidden; elements from key to key.
+    pub mask: Option<(*const i32, usize)>,
     /// Number of the first key, and each query's first visible key and the end of them, if some query
     /// does not see all.
     pub limits: Option<(usize, &'a [f32], &'a [f32])>,

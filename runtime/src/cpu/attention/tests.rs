@@ -130,7 +130,7 @@ struct Operands {
     k: Tensor<4>,
     v: Tensor<4>,
     bias: Tensor<5>,
-    mask: Vec<u8>,
+    mask: Vec<i32>,
     out: Tensor<5>,
 }
 
@@ -167,7 +167,7 @@ fn operands(case: &Case) -> Operands {
         }
     }
     let mask = (0..b).flat_map(|n| (0..t).map(move |key| (n, key)));
-    let mask = mask.map(|(n, key)| u8::from(case.is_unmasked(n, key))).collect();
+    let mask = mask.map(|(n, key)| i32::from(case.is_unmasked(n, key))).collect();
     let out = Tensor::new([b, g, r, s, e], order5, pad5);
     Operands { q, k, v, bias, mask, out }
 }
@@ -208,7 +208,7 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             v: Strided { at: v as *const f32, strides: x.v.strides },
             out: Strided { at: out as *mut f32, strides: x.out.strides },
             past: case.past.as_ref().map(|past| Strided { at: past.as_ptr(), strides: [1] }),
-            mask: case.mask.then_some(Strided { at: mask as *const u8, strides: [case.extents[4], 1] }),
+            mask: case.mask.then_some(Strided { at: mask as *const i32, strides: [case.extents[4], 1] }),
             bias: (case.bias != Bias::None).then_some(Strided { at: bias as *const f32, strides: x.bias.strides }),
             scale: SCALE,
             soft_cap: case.soft_cap,

@@ -22,6 +22,9 @@ pub(super) struct KernelRules<'a> {
     pub count: u32,
 }
 
+/// Fewest bytes of a buffer's elements: GPUs address memory by words.
+const WORD: usize = 4;
+
 /// How an operand is used.
 #[derive(Clone, Copy, PartialEq)]
 enum Use {
@@ -91,7 +94,7 @@ impl KernelRules<'_> {
         }
         if let Some(mask) = &a.mask {
             self.view("the mask", mask, 2, Use::Plain)?;
-            require_dtype("the mask", mask, mask.dtype.size() == 1)?;
+            require_dtype("the mask", mask, mask.dtype == DType::I32)?;
         }
         self.view("the result", &a.out, 5, Use::Output)?;
         require_dtype("the result", &a.out, a.out.dtype == DType::F32)?;
@@ -169,8 +172,10 @@ impl KernelRules<'_> {
                 found("buffer", number, entry.buffers.len())?;
                 let (buffer, kernel) = (&entry.buffers[number as usize], self.number);
                 let (first, last) = (buffer.first, buffer.last);
-                let is_alive = (first..=last).contains(&kernel);
-                if is_alive { Ok(()) } else { Err(Fault::Lifetime { buffer: number, first, last, kernel }) }
+                if !(first..=last).contains(&kernel) {
+                    return Err(Fault::Lifetime { buffer: number, first, last, kernel });
+                }
+                require_dtype(operand, view, view.dtype.size() >= WORD)
             }
             Place::Input(_) if used == Use::Output => Err(misplaced("an input of the entry")),
             Place::Input(number) => {
