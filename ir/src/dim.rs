@@ -259,36 +259,45 @@ impl From<&Dim> for Dim {
     }
 }
 
-impl fmt::Display for Atom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Atom {
+    fn text(&self, symbol: &dyn Fn(&str) -> String) -> String {
         match self {
-            Atom::Symbol(s) => f.write_str(s),
-            Atom::Quotient(n, d) => write!(f, "(({n})/{d})"),
+            Atom::Symbol(s) => symbol(s),
+            Atom::Quotient(n, d) => format!("(({})/{d})", n.text(symbol)),
         }
+    }
+}
+
+impl Dim {
+    /// The dim as an expression in which symbols are written as told: `2*s+1`.
+    pub fn text(&self, symbol: &dyn Fn(&str) -> String) -> String {
+        if self.terms.is_empty() {
+            return "0".to_owned();
+        }
+        let mut text = String::new();
+        // Symbolic terms first, the constant last.
+        for (i, (monomial, c)) in self.terms.iter().rev().enumerate() {
+            match (i, *c) {
+                (_, c) if c < 0 => text.push('-'),
+                (0, _) => {}
+                _ => text.push('+'),
+            }
+            let coefficient = (c.unsigned_abs() != 1 || monomial.is_empty()).then(|| c.unsigned_abs().to_string());
+            let factors = coefficient.into_iter().chain(monomial.iter().map(|atom| atom.text(symbol)));
+            text.push_str(&factors.collect::<Vec<_>>().join("*"));
+        }
+        text
+    }
+
+    /// Whether the dim is a multiple of `divisor` for every binding, as far as its form tells.
+    pub fn is_multiple_of(&self, divisor: i64) -> bool {
+        self.terms.iter().all(|(_, c)| c % divisor == 0)
     }
 }
 
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.terms.is_empty() {
-            return f.write_str("0");
-        }
-        // Symbolic terms first, the constant last: `2*s+1`.
-        for (i, (monomial, c)) in self.terms.iter().rev().enumerate() {
-            match (i, *c) {
-                (0, c) if c < 0 => f.write_str("-")?,
-                (0, _) => {}
-                (_, c) if c < 0 => f.write_str("-")?,
-                _ => f.write_str("+")?,
-            }
-            let factors: Vec<String> = (c.unsigned_abs() != 1 || monomial.is_empty())
-                .then(|| c.unsigned_abs().to_string())
-                .into_iter()
-                .chain(monomial.iter().map(Atom::to_string))
-                .collect();
-            f.write_str(&factors.join("*"))?;
-        }
-        Ok(())
+        f.write_str(&self.text(&str::to_owned))
     }
 }
 

@@ -4,12 +4,13 @@
 //!  artifact   reading files          program   what they tell the runtime to do
 //!  session    executing them         bind      symbols become numbers, addresses are checked
 //!  text       tokens and chats       plan      where buffers lie
-//!  tasks      what models are for    cpu       kernels, threads and their executor
+//!  tasks      what models are for    cpu, gpu  what executes them
 //!  tensor, memory, weights
 //! ```
 pub mod artifact;
 pub mod bind;
 pub mod cpu;
+pub mod gpu;
 pub mod memory;
 pub mod plan;
 pub mod program;

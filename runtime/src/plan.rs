@@ -3,8 +3,6 @@
 //! Buffers are placed largest first, each into the smallest gap between those that live at the same
 //! time, or after them. That order leaves little waste, and small buffers fill the holes.
 
-use crate::memory::ALIGNMENT;
-
 /// A buffer with its lifetime, to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -19,7 +17,7 @@ pub struct Request {
 /// A buffer in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// First byte, a multiple of [`ALIGNMENT`].
+    /// First byte, a multiple of the plan's alignment.
     pub offset: usize,
     /// Size.
     pub bytes: usize,
@@ -47,19 +45,16 @@ impl Placement {
         self.first <= other.last && other.first <= self.last
     }
 
-    fn end(&self) -> usize {
-        self.offset + padded(self.bytes)
+    fn end(&self, alignment: usize) -> usize {
+        self.offset + self.bytes.next_multiple_of(alignment)
     }
 }
 
-fn padded(bytes: usize) -> usize {
-    bytes.next_multiple_of(ALIGNMENT)
-}
-
-/// Places buffers; `None` if their sizes exceed what can be addressed.
-pub fn plan(requests: &[Request]) -> Option<MemoryPlan> {
+/// Places buffers at multiples of an alignment, which is not 0; `None` if their sizes exceed what can
+/// be addressed.
+pub fn plan(requests: &[Request], alignment: usize) -> Option<MemoryPlan> {
     // Whatever is placed lies below the sum of all sizes, so that later sums cannot overflow.
-    requests.iter().try_fold(0_usize, |sum, r| sum.checked_add(r.bytes.checked_next_multiple_of(ALIGNMENT)?))?;
+    requests.iter().try_fold(0_usize, |sum, r| sum.checked_add(r.bytes.checked_next_multiple_of(alignment)?))?;
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(requests[i].bytes), requests[i].first));
     // Placed buffers in ascending order of their offsets.
@@ -67,18 +62,18 @@ pub fn plan(requests: &[Request]) -> Option<MemoryPlan> {
     let mut buffers = vec![Placement { offset: 0, bytes: 0, first: 0, last: 0 }; requests.len()];
     for i in order {
         let Request { bytes, first, last } = requests[i];
-        let placement = Placement { offset: best_offset(&placed, &requests[i]), bytes, first, last };
+        let placement = Placement { offset: best_offset(&placed, &requests[i], alignment), bytes, first, last };
         let at = placed.partition_point(|p| p.offset <= placement.offset);
         placed.insert(at, placement);
         buffers[i] = placement;
     }
-    let peak_bytes = buffers.iter().map(Placement::end).max().unwrap_or(0);
-    Some(MemoryPlan { buffers, temporaries: 0, peak_bytes, lower_bound: lower_bound(requests) })
+    let peak_bytes = buffers.iter().map(|placement| placement.end(alignment)).max().unwrap_or(0);
+    Some(MemoryPlan { buffers, temporaries: 0, peak_bytes, lower_bound: lower_bound(requests, alignment) })
 }
 
 /// The start of the smallest gap that takes a buffer.
-fn best_offset(placed: &[Placement], request: &Request) -> usize {
-    let size = padded(request.bytes);
+fn best_offset(placed: &[Placement], request: &Request, alignment: usize) -> usize {
+    let size = request.bytes.next_multiple_of(alignment);
     let mut end = 0;
     let mut best: Option<(usize, usize)> = None;
     for other in placed.iter().filter(|p| p.lives_with(request)) {
@@ -88,17 +83,18 @@ fn best_offset(placed: &[Placement], request: &Request) -> usize {
         {
             best = Some((gap, end));
         }
-        end = end.max(other.end());
+        end = end.max(other.end(alignment));
     }
     best.map_or(end, |(_, offset)| offset)
 }
 
 /// The largest sum of sizes that live at one time: it is reached where some lifetime begins.
-fn lower_bound(requests: &[Request]) -> usize {
+fn lower_bound(requests: &[Request], alignment: usize) -> usize {
     let mut changes: Vec<(u32, bool, usize)> = Vec::with_capacity(2 * requests.len());
     for request in requests.iter().filter(|r| r.first <= r.last) {
-        changes.push((request.first, true, padded(request.bytes)));
-        changes.push((request.last, false, padded(request.bytes)));
+        let bytes = request.bytes.next_multiple_of(alignment);
+        changes.push((request.first, true, bytes));
+        changes.push((request.last, false, bytes));
     }
     // At one kernel, beginnings come before ends.
     changes.sort_by_key(|&(at, begins, _)| (at, !begins));
@@ -115,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::memory::ALIGNMENT;
 
     fn request(bytes: usize, first: u32, last: u32) -> Request {
         Request { bytes, first, last }
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn buffers_share_memory_when_their_lives_do_not_meet() {
-        let plan = plan(&[request(100, 0, 1), request(64, 1, 2), request(128, 2, 3)]).unwrap();
+        let plan = plan(&[request(100, 0, 1), request(64, 1, 2), request(128, 2, 3)], ALIGNMENT).unwrap();
         assert_eq!(plan.peak_bytes, 192);
         assert_eq!(plan.lower_bound, 192);
         assert_eq!(plan.buffers[0].offset, plan.buffers[2].offset);
@@ -130,22 +127,26 @@ mod tests {
 
     #[test]
     fn sizes_that_overflow_are_refused() {
-        assert_eq!(plan(&[request(usize::MAX, 0, 0)]), None);
-        assert_eq!(plan(&[request(usize::MAX / 2, 0, 0), request(usize::MAX / 2, 1, 1), request(999, 0, 0)]), None);
-        assert_eq!(plan(&[]).unwrap(), MemoryPlan::default());
+        assert_eq!(plan(&[request(usize::MAX, 0, 0)], ALIGNMENT), None);
+        let halves = [request(usize::MAX / 2, 0, 0), request(usize::MAX / 2, 1, 1), request(999, 0, 0)];
+        assert_eq!(plan(&halves, ALIGNMENT), None);
+        assert_eq!(plan(&[], ALIGNMENT).unwrap(), MemoryPlan::default());
     }
 
     proptest! {
         #[test]
-        fn live_buffers_are_apart(raw in prop::collection::vec((0_usize..5000, 0_u32..30, 0_u32..10), 0..60)) {
+        fn live_buffers_are_apart(
+            raw in prop::collection::vec((0_usize..5000, 0_u32..30, 0_u32..10), 0..60),
+            alignment in prop::sample::select(vec![32, 64, 256]),
+        ) {
             let requests: Vec<Request> = raw.iter().map(|&(bytes, first, life)| request(bytes, first, first + life)).collect();
-            let plan = plan(&requests).unwrap();
+            let plan = plan(&requests, alignment).unwrap();
             prop_assert!(plan.peak_bytes >= plan.lower_bound);
             for (i, (a, r)) in plan.buffers.iter().zip(&requests).enumerate() {
                 prop_assert_eq!((a.bytes, a.first, a.last), (r.bytes, r.first, r.last));
-                prop_assert!(a.offset % ALIGNMENT == 0 && a.end() <= plan.peak_bytes);
+                prop_assert!(a.offset % alignment == 0 && a.end(alignment) <= plan.peak_bytes);
                 for (b, other) in plan.buffers.iter().zip(&requests).take(i) {
-                    let is_apart = a.end() <= b.offset || b.end() <= a.offset;
+                    let is_apart = a.end(alignment) <= b.offset || b.end(alignment) <= a.offset;
                     prop_assert!(is_apart || !a.lives_with(other) || a.bytes == 0 || b.bytes == 0);
                 }
             }

@@ -151,7 +151,7 @@ fn decoding_allocates_nothing_and_agrees_with_the_prompt() {
     let fixture = decoder();
     let tokens: Vec<i32> = (0..40).map(|i| i * 7 % 64).collect();
     with_options(|options| {
-        let mut session = fixture.model(options).session(&[("b", 1), ("c", 64)]).unwrap();
+        let mut session = fixture.model(options.clone()).session(&[("b", 1), ("c", 64)]).unwrap();
         let whole = run(&mut session, &tokens, 0);
         session.reset();
         run(&mut session, &tokens[..5], 0);

@@ -21,7 +21,7 @@ pub fn open(path: &Path, weights: WeightFormat, isa: Isa) -> Result<Pipeline, St
     let options = Options { weights, ..Options::default() };
     let compilation = compiler::compile(&checkpoint, &options).map_err(|e| e.to_string())?;
     compilation.write(&artifact, &|_| {}).map_err(|e| e.to_string())?;
-    let options = session::Options { threads: 2, isa };
+    let options = session::Options { threads: 2, isa, ..session::Options::default() };
     Ok(Pipeline::new(Model::open(&artifact, options).map_err(|e| e.to_string())?))
 }
 

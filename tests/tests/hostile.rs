@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use castiron::compiler::{self, Options};
 use castiron_frontends::checkpoint::Checkpoint;
-use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::session;
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::tasks::{Pipeline, TaskError};
@@ -58,7 +57,7 @@ fn compile(folder: &Path) {
 
 /// Opens an artifact, continues a prompt, reads a text.
 fn run(artifact: &Path) -> Result<(), TaskError> {
-    let options = session::Options { threads: 1, isa: Isa::detect() };
+    let options = session::Options { threads: 1, ..session::Options::default() };
     let mut pipeline = Pipeline::open(artifact, options)?;
     let request = Request::of_model(pipeline.description(), 3);
     // Encoders and damaged models do not generate; their texts are read all the same.

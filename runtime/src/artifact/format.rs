@@ -20,6 +20,8 @@ pub const KEY_SOURCE: &str = "source_sha256";
 
 /// Tensor of the program: postcard of [`crate::program::Program`].
 pub const PROGRAM: &str = "program";
+/// Tensor of the launches on GPUs: postcard of [`crate::program::gpu::GpuProgram`]; absent unless compiled for.
+pub const WGSL: &str = "wgsl";
 /// Tensor of the description: JSON of [`castiron_ir::Description`].
 pub const DESCRIPTION: &str = "description";
 /// Tensor of the tokenizer: `tokenizer.json`; absent if there is none.

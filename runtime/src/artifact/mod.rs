@@ -2,7 +2,8 @@
 //!
 //! Opening maps the file and reads what is small: header, program, description, texts about text.
 //! Everything is checked before anyone sees it, so that a hostile file gives an error. Weights are
-//! used where they lie; the tokenizer is handed out as bytes.
+//! used where they lie; the tokenizer is handed out as bytes, and launches on GPUs are read when they
+//! are asked for.
 
 mod depth;
 pub mod format;
@@ -14,17 +15,19 @@ use std::path::{Path, PathBuf};
 use castiron_ir::Description;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::memory::{AlignedBytes, OutOfMemory};
-use crate::program::{Program, ProgramError};
+use crate::program::gpu::GpuProgram;
+use crate::program::{GpuProgramError, Program, ProgramError};
 use depth::Limited;
 use format::TextAside;
 use source::Source;
 
 /// Most bytes of a program; real ones have some ten thousand.
 const MAX_PROGRAM: usize = 16 << 20;
+/// Most bytes of the launches on GPUs, which hold the text of shaders; real ones have a million.
+const MAX_WGSL: usize = 64 << 20;
 /// Deepest nesting of a program's data.
 const MAX_DEPTH: usize = 128;
 
@@ -73,6 +76,9 @@ pub enum ArtifactError {
     /// A program that breaks a rule.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// Launches on GPUs that break a rule, or do not fit the program.
+    #[error("`{name}`: {0}", name = format::WGSL)]
+    Gpu(#[from] GpuProgramError),
     /// No memory for a copy.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
@@ -86,6 +92,7 @@ pub struct Artifact {
     description: Description,
     text: TextAside,
     tokenizer: Option<Range<usize>>,
+    wgsl: Option<Range<usize>>,
     /// For each weight and instance, its bytes in the file.
     weights: Vec<Vec<Range<usize>>>,
     castiron_version: String,
@@ -114,7 +121,7 @@ impl Artifact {
     fn read(source: Source) -> Result<Artifact, ArtifactError> {
         let tensors = Tensors::read(&source)?;
         let value = |key: &str| tensors.value(key).unwrap_or_default().to_owned();
-        let program = decode_program(&source[tensors.required(format::PROGRAM)?])?;
+        let program: Program = decode(format::PROGRAM, MAX_PROGRAM, &source[tensors.required(format::PROGRAM)?])?;
         program.validate()?;
         let weights = tensors.weights(&program)?;
         let description = decode_json(format::DESCRIPTION, &source[tensors.required(format::DESCRIPTION)?])?;
@@ -122,14 +129,25 @@ impl Artifact {
             Some(range) => decode_json(format::TEXT, &source[range])?,
             None => TextAside::default(),
         };
-        let tokenizer = tensors.optional(format::TOKENIZER)?;
+        let (tokenizer, wgsl) = (tensors.optional(format::TOKENIZER)?, tensors.optional(format::WGSL)?);
         let (castiron_version, source_hash) = (value(format::KEY_CASTIRON), value(format::KEY_SOURCE));
-        Ok(Artifact { program, description, text, tokenizer, weights, castiron_version, source_hash, source })
+        Ok(Artifact { program, description, text, tokenizer, wgsl, weights, castiron_version, source_hash, source })
     }
 
     /// What is executed.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// How the program is executed on GPUs, checked; nothing if it was not compiled for them.
+    ///
+    /// # Errors
+    /// Data that cannot be decoded, or that does not fit the program.
+    pub fn gpu_program(&self) -> Result<Option<GpuProgram>, ArtifactError> {
+        let Some(range) = self.wgsl.clone() else { return Ok(None) };
+        let launches: GpuProgram = decode(format::WGSL, MAX_WGSL, &self.source[range])?;
+        launches.validate(&self.program)?;
+        Ok(Some(launches))
     }
 
     /// What the model is for.
@@ -230,16 +248,16 @@ fn fault(name: &str, fault: String) -> ArtifactError {
     ArtifactError::Tensor { name: name.to_owned(), fault }
 }
 
-/// Decodes a program; its nesting is bounded before it can exhaust the stack.
-fn decode_program(bytes: &[u8]) -> Result<Program, ArtifactError> {
-    let failure = |reason: String| ArtifactError::Decode { name: format::PROGRAM, reason };
-    if bytes.len() > MAX_PROGRAM {
-        return Err(failure(format!("it has {} bytes, more than {MAX_PROGRAM}", bytes.len())));
+/// Decodes program data; its nesting is bounded before it can exhaust the stack.
+fn decode<T: DeserializeOwned>(name: &'static str, most: usize, bytes: &[u8]) -> Result<T, ArtifactError> {
+    let failure = |reason: String| ArtifactError::Decode { name, reason };
+    if bytes.len() > most {
+        return Err(failure(format!("it has {} bytes, more than {most}", bytes.len())));
     }
     let mut decoder = postcard::Deserializer::from_bytes(bytes);
-    let program = Program::deserialize(Limited::new(&mut decoder, MAX_DEPTH)).map_err(|e| failure(e.to_string()))?;
+    let data = T::deserialize(Limited::new(&mut decoder, MAX_DEPTH)).map_err(|e| failure(e.to_string()))?;
     match decoder.finalize() {
-        Ok([]) => Ok(program),
+        Ok([]) => Ok(data),
         Ok(rest) => Err(failure(format!("{} bytes follow it", rest.len()))),
         Err(e) => Err(failure(e.to_string())),
     }

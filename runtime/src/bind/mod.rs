@@ -4,10 +4,13 @@
 //! ```text
 //!  symbols.rs   values of symbols, inferred from the shapes of inputs
 //!  view.rs      views in numbers, and their bounds
+//!  reach.rs     how far the addresses of kernels reach
 //!  hazard.rs    what is written is written once, and not read by others at the same time
 //! ```
 
 pub(crate) mod hazard;
+#[cfg(feature = "gpu")]
+pub(crate) mod reach;
 pub(crate) mod symbols;
 pub(crate) mod view;
 
@@ -61,6 +64,14 @@ pub enum BindFault {
         needed: usize,
         /// Bytes of its memory.
         available: usize,
+    },
+    /// An operand with more elements than code counts.
+    #[error("{operand} reaches beyond element {most}")]
+    TooFar {
+        /// The operand.
+        operand: String,
+        /// The last element that has a number.
+        most: usize,
     },
     /// A packed weight that is not read as whole or parts of rows.
     #[error("{0} does not lie within the rows of its packed weight")]

@@ -4,6 +4,7 @@
 //! and tables of weights and state. Sizes are symbolic; they are resolved when an entry is bound to
 //! the extents of its inputs. The same description is executed on the CPU and rendered as WGSL.
 
+pub mod gpu;
 mod print;
 pub mod row;
 mod validate;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::weights::PackedMatrix;
 use row::RowProgram;
 pub(crate) use validate::lone_symbol;
-pub use validate::{Fault, MAX_RANK, ProgramError};
+pub use validate::{Fault, GpuProgramError, MAX_RANK, ProgramError};
 use view::View;
 
 /// Everything that an artifact computes.
@@ -92,7 +93,8 @@ pub struct EntryProgram {
     pub steps: Vec<Step>,
 }
 
-/// A buffer of an entry's arena. Two buffers may share memory if their lifetimes do not meet.
+/// A buffer of an entry's arena, of elements of 32 bits or more. Two buffers may share memory if their
+/// lifetimes do not meet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {
     /// Size.
@@ -200,7 +202,7 @@ pub struct AttentionKernel {
     pub v: View,
     /// Over `[b]`, i32.
     pub past: Option<View>,
-    /// Over `[b, t]`, bool.
+    /// Over `[b, t]`, i32: a key of 0 is hidden.
     pub mask: Option<View>,
     /// Over `[b, g, r, s, t]`.
     pub bias: Option<View>,

@@ -1,20 +1,35 @@
 //! Models and sessions: executing the entries of an artifact.
 //!
-//! A [`Model`] is an artifact with threads to execute it. A [`Session`] holds what outlives a call:
-//! states, outputs, and the entries as they were bound to recent extents. Sessions of one model take
-//! turns; each run uses all threads.
+//! A [`Model`] is an artifact with what executes it: threads, or a GPU. A [`Session`] holds what
+//! outlives a call: states, outputs, and the entries as they were bound to recent extents. Sessions of
+//! one model take turns; each run uses all threads, or the whole GPU.
+//!
+//! ```text
+//!  model.rs     options, models        infer.rs     symbols' values from inputs and states
+//!  runner.rs    sessions               extents.rs   what the symbols of states stand for
+//!  outputs.rs   results                pieces.rs    what is copied when states change
+//!  executor.rs  what a device does  ─► cpu.rs with states.rs, or crate::gpu
+//! ```
 
-mod model;
+mod cpu;
+pub(crate) mod executor;
+pub(crate) mod extents;
+mod infer;
+pub(crate) mod model;
+pub(crate) mod outputs;
+pub(crate) mod pieces;
 mod runner;
 mod states;
 
-pub use model::{Model, Options};
-pub use runner::{Outputs, Session};
+pub use model::{Device, Model, Options};
+pub use outputs::Outputs;
+pub use runner::Session;
 
 use castiron_ir::DType;
 
 use crate::artifact::ArtifactError;
 use crate::bind::BindError;
+use crate::gpu::GpuError;
 use crate::memory::OutOfMemory;
 use crate::tensor::TensorError;
 
@@ -36,6 +51,9 @@ pub enum RunError {
     /// A tensor that is not what it should be.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// There is no GPU, or it does not do what was asked.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// No entry of this name.
     #[error("there is no entry `{name}`, only {known}")]
     UnknownEntry {
@@ -66,6 +84,16 @@ pub enum RunError {
         /// The entry.
         entry: String,
         /// The input.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// An output that the entry does not have.
+    #[error("entry `{entry}` has no output `{name}`, only {known}")]
+    UnknownOutput {
+        /// The entry.
+        entry: String,
+        /// The output asked for.
         name: String,
         /// The names there are.
         known: String,

@@ -1,62 +1,76 @@
-//! Models: an artifact with threads to execute it.
+//! Models: an artifact with what executes it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use super::cpu::{CpuModel, bind_entry};
+use super::executor::Executor;
+use super::extents::Extents;
 use super::{RunError, Session};
 use crate::artifact::Artifact;
 use crate::bind::symbols::SymbolTable;
-use crate::cpu::executor::{BoundEntry, WorkerMemory, bind};
 use crate::cpu::isa::Isa;
-use crate::cpu::pool::Pool;
-use crate::memory::AlignedBytes;
+use crate::gpu::{AdapterInfo, DeviceMemory, GpuModel, GpuOptions};
 use crate::plan::MemoryPlan;
+use crate::program::gpu::Features;
 use crate::program::{EntryProgram, Program};
 
 /// How a model is executed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Number of threads; by default, as many as the system says can run at once.
     pub threads: usize,
     /// Instruction set; by default, the best that the machine has.
     pub isa: Isa,
+    /// What executes it; by default, the CPU.
+    pub device: Device,
+}
+
+/// What executes a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The machine's CPU.
+    #[default]
+    Cpu,
+    /// A GPU.
+    Gpu(GpuOptions),
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: std::thread::available_parallelism().map_or(1, usize::from), isa: Isa::detect() }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options { threads, isa: Isa::detect(), device: Device::Cpu }
     }
 }
 
-/// An artifact with threads to execute it. Clones share both.
+/// An artifact with what executes it. Clones share both.
 #[derive(Clone)]
 pub struct Model {
-    pub(super) shared: Arc<Shared>,
+    pub(super) common: Arc<Common>,
+    options: Arc<Options>,
+    engine: Engine,
 }
 
-/// What clones and sessions share.
-pub(super) struct Shared {
+/// What does not depend on the device.
+pub(crate) struct Common {
     pub artifact: Artifact,
     /// Symbols of each entry.
     pub tables: Vec<SymbolTable>,
-    pub isa: Isa,
-    pub threads: usize,
-    pub engine: Mutex<Engine>,
 }
 
-/// What a run needs for itself.
-pub(super) struct Engine {
-    pub pool: Pool,
-    pub workers: Vec<Mutex<WorkerMemory>>,
-    pub arena: AlignedBytes,
+/// What executes entries.
+#[derive(Clone)]
+enum Engine {
+    Cpu(Arc<CpuModel>),
+    Gpu(Arc<GpuModel>),
 }
 
 impl Model {
     /// Opens an artifact.
     ///
     /// # Errors
-    /// A file that is no artifact, or a system that gives no threads.
+    /// A file that is no artifact, and those of [`Model::new`].
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Model, RunError> {
         Model::new(Artifact::open(path)?, options)
     }
@@ -64,25 +78,27 @@ impl Model {
     /// Takes an artifact.
     ///
     /// # Errors
-    /// A system that gives no threads.
+    /// A system that gives no threads. On a GPU: no such adapter, an artifact that was not compiled for
+    /// GPUs, or weights that the device does not take.
     pub fn new(artifact: Artifact, options: Options) -> Result<Model, RunError> {
-        let pool = Pool::new(options.threads).map_err(RunError::Threads)?;
-        let threads = pool.threads();
-        let workers = (0..threads).map(|_| Mutex::default()).collect();
         let program = artifact.program();
         let tables = program.entries.iter().map(|entry| SymbolTable::new(program, entry)).collect();
-        let engine = Mutex::new(Engine { pool, workers, arena: AlignedBytes::default() });
-        Ok(Model { shared: Arc::new(Shared { artifact, tables, isa: options.isa, threads, engine }) })
+        let common = Arc::new(Common { artifact, tables });
+        let engine = match &options.device {
+            Device::Cpu => Engine::Cpu(Arc::new(CpuModel::new(common.clone(), &options)?)),
+            Device::Gpu(gpu) => Engine::Gpu(Arc::new(GpuModel::open(common.clone(), gpu)?)),
+        };
+        Ok(Model { common, options: Arc::new(options), engine })
     }
 
     /// The artifact.
     pub fn artifact(&self) -> &Artifact {
-        &self.shared.artifact
+        &self.common.artifact
     }
 
     /// The program.
     pub fn program(&self) -> &Program {
-        self.shared.artifact.program()
+        self.common.artifact.program()
     }
 
     /// An entry by name.
@@ -92,12 +108,40 @@ impl Model {
 
     /// Number of threads.
     pub fn threads(&self) -> usize {
-        self.shared.threads
+        match &self.engine {
+            Engine::Cpu(cpu) => cpu.threads(),
+            Engine::Gpu(_) => self.options.threads,
+        }
     }
 
     /// Instruction set.
     pub fn isa(&self) -> Isa {
-        self.shared.isa
+        self.options.isa
+    }
+
+    /// The GPU that executes it, with the features that its shaders may use.
+    pub fn adapter(&self) -> Option<(&AdapterInfo, Features)> {
+        self.gpu().map(|gpu| gpu.adapter())
+    }
+
+    /// Memory that it takes on its GPU, where that is known.
+    pub fn device_memory(&self) -> Option<DeviceMemory> {
+        self.gpu()?.device_memory()
+    }
+
+    /// Ends its GPU device, as a driver may do at any time: everything that is asked of the model and
+    /// its sessions from then on is an error. For tests of what follows.
+    pub fn destroy_device(&self) {
+        if let Some(gpu) = self.gpu() {
+            gpu.destroy_device();
+        }
+    }
+
+    fn gpu(&self) -> Option<&GpuModel> {
+        match &self.engine {
+            Engine::Cpu(_) => None,
+            Engine::Gpu(gpu) => Some(gpu),
+        }
     }
 
     /// A session whose states have these extents, such as a batch `b` and a capacity `c`.
@@ -105,7 +149,7 @@ impl Model {
     /// # Errors
     /// Symbols that the states do not have, or that are missing; no memory.
     pub fn session(&self, symbols: &[(&str, usize)]) -> Result<Session, RunError> {
-        Session::new(self.clone(), symbols)
+        Session::new(self.clone(), Extents::new(self.program(), symbols)?)
     }
 
     /// A session whose states are as small as can be, for entries that use none.
@@ -118,12 +162,24 @@ impl Model {
         self.session(&symbols.into_iter().map(|symbol| (symbol, 1)).collect::<Vec<_>>())
     }
 
+    /// What a session of this model works with.
+    pub(super) fn executor(&self, extents: &Extents) -> Result<Box<dyn Executor>, RunError> {
+        Ok(match &self.engine {
+            Engine::Cpu(cpu) => Box::new(cpu.clone().session(extents)?),
+            Engine::Gpu(gpu) => gpu.clone().session(extents)?,
+        })
+    }
+
     /// Where the buffers of an entry lie for given extents.
     ///
     /// # Errors
     /// An unknown entry, or one that cannot be bound to these extents.
     pub fn plan(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<MemoryPlan, RunError> {
-        Ok(self.bind_named(entry, symbols)?.plan().clone())
+        let (number, values) = self.values(entry, symbols)?;
+        match &self.engine {
+            Engine::Cpu(_) => Ok(bind_entry(&self.common, number, &values, self.with())?.plan().clone()),
+            Engine::Gpu(gpu) => gpu.plan(number, &values),
+        }
     }
 
     /// An estimate of the elementary operations that an entry takes for given extents.
@@ -131,18 +187,23 @@ impl Model {
     /// # Errors
     /// An unknown entry, or one that cannot be bound to these extents.
     pub fn operations(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<f64, RunError> {
-        Ok(self.bind_named(entry, symbols)?.operations())
+        let (number, values) = self.values(entry, symbols)?;
+        Ok(bind_entry(&self.common, number, &values, self.with())?.operations())
     }
 
-    fn bind_named(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<BoundEntry, RunError> {
-        let number = self.shared.entry(entry)?;
+    fn with(&self) -> (Isa, usize) {
+        (self.isa(), self.threads())
+    }
+
+    /// Number of an entry, and the values of its symbols.
+    fn values(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<(usize, Vec<usize>), RunError> {
+        let number = self.common.entry(entry)?;
         let given = |name: &String| symbols.iter().find(|(n, _)| n == name).map_or(0, |&(_, value)| value);
-        let values: Vec<usize> = self.shared.tables[number].names().iter().map(given).collect();
-        self.shared.bind(number, &values)
+        Ok((number, self.common.tables[number].names().iter().map(given).collect()))
     }
 }
 
-impl Shared {
+impl Common {
     /// Number of an entry.
     pub fn entry(&self, name: &str) -> Result<usize, RunError> {
         let entries = &self.artifact.program().entries;
@@ -150,18 +211,6 @@ impl Shared {
             name: name.to_owned(),
             known: names(entries.iter().map(|e| e.name.as_str())),
         })
-    }
-
-    /// Binds an entry to the values of its symbols.
-    pub fn bind(&self, number: usize, values: &[usize]) -> Result<BoundEntry, RunError> {
-        let program = self.artifact.program();
-        let with = (self.isa, self.threads);
-        Ok(bind(program, &program.entries[number], (&self.tables[number], values), with)?)
-    }
-
-    /// The engine, whose state is whole even if a run panicked.
-    pub fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

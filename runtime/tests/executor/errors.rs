@@ -94,6 +94,11 @@ fn programs_that_break_rules_are_refused() {
     assert!(matches!(fault_of(|e| output(e).place = Place::Input(1)), Fault::Place { .. }));
     assert!(matches!(fault_of(|e| output(e).place = Place::Weight(0)), Fault::Place { .. }));
     assert!(matches!(fault_of(|e| output(e).dtype = DType::F16), Fault::DType { .. }));
+    let narrow = fault_of(|e| {
+        output(e).place = Place::Buffer(0);
+        output(e).dtype = DType::Bool;
+    });
+    assert!(matches!(narrow, Fault::DType { found: DType::Bool, .. }));
     assert!(matches!(fault_of(|e| output(e).strides.truncate(1)), Fault::Rank { found: 1, expected: 2, .. }));
     assert!(matches!(fault_of(|e| output(e).offset = "t".into()), Fault::Unbound(_)));
     assert!(matches!(fault_of(|e| e.inputs[1].0 = "ids".into()), Fault::Duplicate(_)));

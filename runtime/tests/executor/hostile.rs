@@ -2,7 +2,6 @@
 
 use castiron_ir::DType;
 use castiron_runtime::artifact::Artifact;
-use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::session::{Model, Options};
 use castiron_runtime::tensor::{Tensor, TensorRef};
 
@@ -14,7 +13,7 @@ const MOST_OPERATIONS: f64 = 1e8;
 /// Binds and runs whatever the entries ask for, with small extents.
 fn exercise(bytes: &[u8]) -> bool {
     let Ok(artifact) = Artifact::from_bytes(bytes) else { return false };
-    let model = Model::new(artifact, Options { threads: 2, isa: Isa::detect() }).unwrap();
+    let model = Model::new(artifact, Options { threads: 2, ..Options::default() }).unwrap();
     let symbols = [("b", 2), ("c", 6), ("s", 3)];
     let value = |name: &str| symbols.iter().find(|(n, _)| *n == name).map(|&(_, v)| v);
     let sessions = [0..2, 0..1, 0..0].map(|of_states| model.session(&symbols[of_states]));

@@ -5,6 +5,7 @@ use castiron_ir::op::{BinaryOp, UnaryOp};
 use castiron_ir::{DType, Description, Dim, Generation, Task, Type};
 use castiron_runtime::artifact::{Artifact, format};
 use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::program::gpu::GpuProgram;
 use castiron_runtime::program::row::{Access, RowNode, RowProgram, RowReduce};
 use castiron_runtime::program::view::{Indirect, Place, View};
 use castiron_runtime::program::{
@@ -19,6 +20,8 @@ pub struct Fixture {
     pub weights: Vec<(Weight, Vec<Vec<u8>>)>,
     pub states: Vec<StateSlot>,
     pub entries: Vec<EntryProgram>,
+    /// How GPUs execute the entries.
+    pub launches: Option<GpuProgram>,
 }
 
 impl Fixture {
@@ -72,6 +75,9 @@ impl Fixture {
             }
         }
         tensors.push((format::PROGRAM.into(), program.to_vec()));
+        if let Some(launches) = &self.launches {
+            tensors.push((format::WGSL.into(), postcard::to_stdvec(launches).unwrap()));
+        }
         tensors.push((format::DESCRIPTION.into(), serde_json::to_vec(&description()).unwrap()));
         file(&tensors)
     }
@@ -232,7 +238,7 @@ pub fn entry(
 pub fn with_options(mut test: impl FnMut(Options)) {
     for isa in Isa::available() {
         for threads in 1..=3 {
-            test(Options { threads, isa });
+            test(Options { threads, isa, ..Options::default() });
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A program that keeps them can be bound; binding then checks every address against the memory that
 //! it falls in. Together the two make a program safe to execute, wherever it came from.
 
+mod gpu;
 mod kernels;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use castiron_ir::{DType, Dim, Type};
 use super::row::RowProgramError;
 use super::{EntryProgram, Program, StateSlot, Step, Weight, WeightForm};
 use crate::cpu::matmul::MAX_GROUPS;
+pub use gpu::GpuProgramError;
 use kernels::KernelRules;
 
 /// Largest number of axes of an iteration space or tensor.
@@ -266,7 +268,7 @@ impl EntryProgram {
     ///
     /// # Errors
     /// A kernel that names a state that does not exist.
-    pub(crate) fn symbols<'a>(&'a self, program: &'a Program) -> Result<BTreeSet<&'a str>, Fault> {
+    pub fn symbols<'a>(&'a self, program: &'a Program) -> Result<BTreeSet<&'a str>, Fault> {
         let types = self.inputs.iter().map(|(_, ty)| ty);
         let states = self.states(program)?.into_iter().map(|number| &program.states[number].ty);
         Ok(types.chain(states).flat_map(|ty| ty.shape.iter().filter_map(lone_symbol)).collect())

@@ -18,6 +18,7 @@ use crate::bind::{BindError, BindFault};
 use crate::cpu::isa::Isa;
 use crate::cpu::matmul::Matmul;
 use crate::cpu::scratch::Scratch;
+use crate::memory::ALIGNMENT;
 use crate::plan::{Request, plan};
 use crate::program::row::Access;
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
@@ -286,7 +287,7 @@ impl Binder<'_> {
             requests.push(Request { bytes, first: buffer.first, last: buffer.last });
         }
         requests.append(&mut self.temporaries);
-        let mut plan = plan(&requests).ok_or(BindFault::TooLarge("the sum of all buffers"))?;
+        let mut plan = plan(&requests, ALIGNMENT).ok_or(BindFault::TooLarge("the sum of all buffers"))?;
         plan.temporaries = requests.len() - entry.buffers.len();
         let mut slots = self.slots;
         slots.count = slots.buffers + requests.len();

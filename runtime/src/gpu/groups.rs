@@ -1,0 +1,111 @@
+//! What each dispatch binds: made when an entry is bound, then used in every run.
+
+use wgpu::{BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferSize};
+
+use super::GpuError;
+use super::bind::{BoundDispatch, BoundEntry};
+use super::memory::Kept;
+use super::model::GpuModel;
+use super::pipelines::Pipeline;
+use super::spans::{Bound, Span};
+use super::states::States;
+
+/// An entry whose dispatches are ready to be recorded.
+pub(super) struct Ready {
+    stages: Vec<(u32, Vec<ReadyDispatch>)>,
+}
+
+struct ReadyDispatch {
+    pipeline: wgpu::ComputePipeline,
+    /// One for each iteration, or one for all.
+    bindings: Vec<BindGroup>,
+    groups: [u32; 2],
+}
+
+impl Ready {
+    /// Connects an entry with the memory that it is executed in.
+    ///
+    /// # Errors
+    /// A shader that does not declare what is bound, or no memory.
+    pub fn new(
+        model: &GpuModel,
+        entry: &BoundEntry,
+        kept: &Kept,
+        states: &States,
+        symbols: &Buffer,
+    ) -> Result<Ready, GpuError> {
+        let mut stages = Vec::new();
+        for (count, dispatches) in &entry.stages {
+            let mut ready = Vec::new();
+            for dispatch in dispatches {
+                let missing = || GpuError::Invalid { what: "a dispatch".into(), reason: "it has no pipeline".into() };
+                let pipeline = model.pipelines.get(&dispatch.key).ok_or_else(missing)?;
+                let memory = Memories { model, kept, states, symbols };
+                let iterations = if dispatch.varies { *count as usize } else { 1 };
+                let bindings = (0..iterations).map(|i| memory.bind(&pipeline, dispatch, i));
+                let bindings = bindings.collect::<Result<_, _>>()?;
+                ready.push(ReadyDispatch { pipeline: pipeline.pipeline, bindings, groups: dispatch.groups });
+            }
+            stages.push((*count, ready));
+        }
+        Ok(Ready { stages })
+    }
+
+    /// Records all dispatches.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for (count, dispatches) in &self.stages {
+            for iteration in 0..*count as usize {
+                for dispatch in dispatches {
+                    let [x, y] = dispatch.groups;
+                    pass.set_pipeline(&dispatch.pipeline);
+                    pass.set_bind_group(0, &dispatch.bindings[iteration % dispatch.bindings.len()], &[]);
+                    pass.dispatch_workgroups(x, y, 1);
+                }
+            }
+        }
+    }
+}
+
+/// All memory that can be bound.
+struct Memories<'a> {
+    model: &'a GpuModel,
+    kept: &'a Kept,
+    states: &'a States,
+    symbols: &'a Buffer,
+}
+
+impl Memories<'_> {
+    fn bind(&self, pipeline: &Pipeline, dispatch: &BoundDispatch, iteration: usize) -> Result<BindGroup, GpuError> {
+        let mut entries = vec![BindGroupEntry { binding: 0, resource: self.symbols.as_entire_binding() }];
+        for (bound, binding) in dispatch.bindings.iter().zip(1..) {
+            let (buffer, Span { offset, bytes }) = self.find(*bound, iteration)?;
+            let range = BufferBinding { buffer, offset, size: BufferSize::new(bytes) };
+            entries.push(BindGroupEntry { binding, resource: BindingResource::Buffer(range) });
+        }
+        let name = &self.model.program.shaders[dispatch.key.shader as usize].name;
+        let descriptor = BindGroupDescriptor { label: Some(name), layout: &pipeline.layout, entries: &entries };
+        self.model
+            .gpu
+            .scoped(&format!("bindings of shader `{name}`"), || self.model.gpu.device.create_bind_group(&descriptor))
+    }
+
+    fn find(&self, bound: Bound, iteration: usize) -> Result<(&Buffer, Span), GpuError> {
+        let program = self.model.common.artifact.program();
+        let of = |instances: u32| if instances > 1 { iteration } else { 0 };
+        let missing = || GpuError::Invalid { what: "a weight".into(), reason: "it was not uploaded".into() };
+        Ok(match bound {
+            Bound::Input(span) => (&self.kept.inputs, span),
+            Bound::Output(span) => (&self.kept.outputs, span),
+            Bound::Arena(span) => (&self.kept.arena, span),
+            Bound::Status(span) => (&self.kept.status, span),
+            Bound::State(number, bytes) => {
+                let instance = of(program.states[number].instances);
+                (self.states.buffer(number, instance), Span { offset: 0, bytes })
+            }
+            Bound::Weight(number, span) => {
+                let instance = of(program.weights[number].instances);
+                (self.model.weights.get(number, instance).ok_or_else(missing)?, span)
+            }
+        })
+    }
+}
