@@ -4,7 +4,7 @@
 //!  8 bytes   length of the header
 //!  header    JSON: `__metadata__`, then each tensor; filled up with spaces to a multiple of 64
 //!  weights   `weights.{number}.{instance}`, each filled up to a multiple of 64 bytes
-//!  the rest  `program`, `description`, `tokenizer`, `text`
+//!  the rest  `program`, `description`, `text`, `wgsl`, `tokenizer`
 //! ```
 
 use std::io::{self, BufWriter, Write};
@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 use castiron_ir::{Description, TensorSource, TextAssets};
 use castiron_runtime::artifact::format;
+use castiron_runtime::program::gpu::GpuProgram;
 use castiron_runtime::program::{Program, Weight};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 use crate::lower::{Lowered, retype};
 use crate::weights::{PlannedWeight, WeightError, WeightFormat};
+use crate::wgsl::{self, WgslError};
 
 /// An artifact that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,8 @@ pub enum WriteError {
 pub struct Compiled<'a> {
     /// What is executed.
     pub program: Program,
+    /// How it is executed on GPUs, if it was compiled for them.
+    pub gpu: Option<GpuProgram>,
     weights: Vec<PlannedWeight>,
     source: &'a dyn TensorSource,
 }
@@ -71,7 +75,16 @@ impl<'a> Compiled<'a> {
         let mut entries = lowered.entries;
         retype(&mut entries, &described);
         let program = Program { weights: described, states: lowered.states, entries };
-        Ok(Compiled { program, weights, source })
+        Ok(Compiled { program, gpu: None, weights, source })
+    }
+
+    /// Adds the shaders for GPUs.
+    ///
+    /// # Errors
+    /// A kernel that cannot be written in WGSL.
+    pub fn add_wgsl(&mut self) -> Result<(), WgslError> {
+        self.gpu = Some(wgsl::generate(&self.program)?);
+        Ok(())
     }
 
     /// Bytes of all weights.
@@ -123,6 +136,7 @@ impl<'a> Compiled<'a> {
     fn texts(&self, companions: &Companions<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, WriteError> {
         let serialise = |e: String| WriteError::Serialise(e);
         let program = postcard::to_stdvec(&self.program).map_err(|e| serialise(e.to_string()))?;
+        let gpu = self.gpu.as_ref().map(postcard::to_stdvec).transpose().map_err(|e| serialise(e.to_string()))?;
         let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|e| serialise(e.to_string()));
         let text = format::TextAside::new(companions.text);
         let mut texts = vec![
@@ -130,6 +144,7 @@ impl<'a> Compiled<'a> {
             (format::DESCRIPTION, json(serde_json::to_vec(companions.description))?),
             (format::TEXT, json(serde_json::to_vec(&text))?),
         ];
+        texts.extend(gpu.map(|gpu| (format::WGSL, gpu)));
         if !companions.text.tokenizer.is_empty() {
             texts.push((format::TOKENIZER, companions.text.tokenizer.clone()));
         }

@@ -3,3 +3,4 @@
 pub mod artifact;
 pub mod lower;
 pub mod weights;
+pub mod wgsl;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use castiron_backends::artifact::{Companions, Compiled, WriteError};
 use castiron_backends::lower::{LowerError, lower};
 use castiron_backends::weights::{WeightError, WeightFormat};
+use castiron_backends::wgsl::WgslError;
 use castiron_frontends::checkpoint::{Checkpoint, CheckpointError};
 use castiron_frontends::models::{self, Model, ModelError};
 use castiron_ir::{Description, Module};
@@ -29,6 +30,9 @@ pub enum CompileError {
     /// A weight cannot be had.
     #[error(transparent)]
     Weight(#[from] WeightError),
+    /// The kernels cannot be written in WGSL.
+    #[error(transparent)]
+    Wgsl(#[from] WgslError),
     /// The artifact cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -39,6 +43,8 @@ pub enum CompileError {
 pub struct Options {
     /// Encoding of the weights.
     pub weights: WeightFormat,
+    /// Whether the artifact shall run on GPUs, too.
+    pub wgsl: bool,
     /// Passes to leave out, and whether the verifier runs after each.
     pub passes: castiron_passes::Options,
 }
@@ -59,7 +65,7 @@ pub struct Compilation<'a> {
 }
 
 /// Compiles a checkpoint: builds the graph, optimises it, divides it into kernels, lowers them, and
-/// chooses the encoding of the weights. Their bytes are made when the artifact is written.
+/// chooses the encoding of the weights, and writes shaders if they are asked for. The weights' bytes are made when the artifact is written.
 ///
 /// # Errors
 /// Whatever is wrong with the checkpoint, with the names and numbers needed to mend it.
@@ -68,7 +74,10 @@ pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Comp
     let Model { module, description } = models::of(checkpoint)?;
     let (kernels, reports) = castiron_passes::run(&module, Stage::Kernels, &options.passes)?;
     let lowered = lower(&kernels)?;
-    let compiled = Compiled::new(lowered, checkpoint, options.weights)?;
+    let mut compiled = Compiled::new(lowered, checkpoint, options.weights)?;
+    if options.wgsl {
+        compiled.add_wgsl()?;
+    }
     let ops = op_count(&module);
     Ok(Compilation { description, reports, ops, compiled, time: start.elapsed(), checkpoint })
 }

@@ -36,11 +36,33 @@ pub(super) enum Command {
     Bench(Bench),
     Inspect(Inspect),
     Opt(Opt),
+    /// List the GPUs of this machine
+    Devices {
+        /// Print one JSON array instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// What the command is told about the machine.
+    pub fn machine(&self) -> Option<&Machine> {
+        match self {
+            Command::Demo(demo) => Some(&demo.machine),
+            Command::Run(run) => Some(&run.executed.machine),
+            Command::Embed(texts) | Command::Classify(texts) => Some(&texts.executed.machine),
+            Command::FillMask(fill) => Some(&fill.executed.machine),
+            Command::Qa(qa) => Some(&qa.executed.machine),
+            Command::Verify(verify) => Some(&verify.machine),
+            Command::Bench(bench) => Some(&bench.executed.machine),
+            _ => None,
+        }
+    }
 }
 
 /// Where a model comes from and how it is compiled.
@@ -59,6 +81,10 @@ pub(super) struct Compiling {
     /// takes f32 for quantised checkpoints, as transformers does]
     #[arg(long, value_enum)]
     pub weights: Option<Weights>,
+    /// What to compile for, and to execute on; every artifact runs on CPUs [default: cpu, or wgsl if
+    /// a --device is given]
+    #[arg(long, value_enum)]
+    pub target: Option<Target>,
     /// Leave a pass out; may be repeated
     #[arg(long, value_name = "PASS")]
     pub disable_pass: Vec<String>,
@@ -67,14 +93,25 @@ pub(super) struct Compiling {
     pub verify_each: bool,
 }
 
+/// What a model is executed by.
+#[derive(Args, Clone)]
+pub(super) struct Machine {
+    /// Number of threads [default: as many as the machine runs at once]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// `cpu`, or a GPU by its number or a part of its name; `list` lists them [default: the CPU, or
+    /// the best GPU for --target wgsl]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
 /// A model that is executed.
 #[derive(Args, Clone)]
 pub(super) struct Executed {
     #[command(flatten)]
     pub source: Source,
-    /// Number of threads [default: as many as the machine runs at once]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: Machine,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -89,6 +126,16 @@ pub(super) enum Weights {
     Q4,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Target {
+    /// The CPU
+    Cpu,
+    /// GPUs, through shaders that the artifact holds
+    Wgsl,
+    /// Both
+    All,
+}
+
 impl Compiling {
     pub fn options(&self) -> Options {
         let weights = match self.weights.unwrap_or(Weights::Keep) {
@@ -99,7 +146,8 @@ impl Compiling {
             Weights::Q4 => WeightFormat::Q4,
         };
         let passes = castiron_passes::Options { disable: self.disable_pass.clone(), verify_each: self.verify_each };
-        Options { weights, passes }
+        let wgsl = matches!(self.target, Some(Target::Wgsl | Target::All));
+        Options { weights, wgsl, passes }
     }
 }
 
@@ -108,6 +156,7 @@ impl Compiling {
 #[command(after_help = "Examples:
   castiron compile ./SmolLM2-135M-Instruct -o smol.iron
   castiron compile model.Q4_1.gguf --weights f32
+  castiron compile ./all-MiniLM-L6-v2 --target wgsl
   castiron compile hf:sentence-transformers/all-MiniLM-L6-v2 --json")]
 pub(super) struct Compile {
     #[command(flatten)]
@@ -133,12 +182,10 @@ pub(super) struct Demo {
     /// Which model
     #[arg(long, value_enum, default_value_t = DemoModel::Smollm2)]
     pub model: DemoModel,
-    /// Encoding of the weights
     #[command(flatten)]
     pub compiling: Compiling,
-    /// Number of threads [default: as many as the machine runs at once]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: Machine,
     /// How many tokens at most
     #[arg(long, default_value_t = 128)]
     pub max_new_tokens: usize,
@@ -243,6 +290,7 @@ pub(super) struct Qa {
 #[derive(Args)]
 #[command(after_help = "Examples:
   castiron verify tests/fixtures/llama-gqa
+  castiron verify tests/fixtures/llama-gqa --target wgsl --atol 1e-3 --rtol 1e-3
   CASTIRON_CPU=portable castiron verify tests/fixtures/bert-base --json")]
 pub(super) struct Verify {
     /// A reference folder: a checkpoint with reference.safetensors
@@ -256,9 +304,8 @@ pub(super) struct Verify {
     /// Largest difference relative to the reference
     #[arg(long, default_value_t = 1e-4)]
     pub rtol: f64,
-    /// Number of threads [default: as many as the machine runs at once]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub machine: Machine,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -294,6 +341,7 @@ pub(super) struct Bench {
 #[command(after_help = "Examples:
   castiron inspect ./SmolLM2-135M-Instruct --stage optimized --entry step
   castiron inspect smol.iron --stage kernels
+  castiron inspect ./SmolLM2-135M-Instruct --stage wgsl --entry step
   castiron inspect model.ir --dot | dot -Tsvg > model.svg")]
 pub(super) struct Inspect {
     #[command(flatten)]
@@ -319,6 +367,8 @@ pub(super) enum InspectStage {
     Kernels,
     /// Where the buffers lie, for 1 row of 64 tokens and a cache of 256
     Plan,
+    /// The shaders
+    Wgsl,
     /// The machine code of the row programs
     Asm,
 }

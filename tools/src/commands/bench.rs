@@ -16,9 +16,10 @@ use super::{Outcome, load};
 
 pub(super) fn run(arguments: &Bench) -> Outcome {
     // A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
-    let artifact = load::artifact(&arguments.executed.source)?;
+    let artifact = load::artifact(&arguments.executed.source, &arguments.executed.machine)?;
     let start = Instant::now();
-    let mut pipeline = Pipeline::open(&artifact, load::options(arguments.executed.threads))?;
+    let options = load::options(&arguments.executed.source.compiling, &arguments.executed.machine);
+    let mut pipeline = Pipeline::open(&artifact, options)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let generates = pipeline.description().task == Task::TextGeneration;
     let (first_token_ms, measured) =

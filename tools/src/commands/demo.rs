@@ -37,13 +37,14 @@ pub(super) fn run(arguments: &Demo) -> Outcome {
 fn build(arguments: &Demo, path: &std::path::Path) -> Result<Pipeline, Box<dyn std::error::Error>> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(path)?;
-    let compilation = compiler::compile(&checkpoint, &arguments.compiling.options())?;
+    let options = load::compiler_options(&arguments.compiling, &arguments.machine);
+    let compilation = compiler::compile(&checkpoint, &options)?;
     let (artifact, size) = compile::write_temporary(&compilation)?;
     compile::summary(&compilation).lines().for_each(|line| println!("compiler  {line}"));
     println!("artifact  {} in {}", output::bytes(size), output::seconds(start.elapsed()));
     let start = Instant::now();
-    let model = Model::open(&artifact, load::options(arguments.threads))?;
-    println!("loaded    in {} on {} threads\n", output::seconds(start.elapsed()), model.threads());
+    let model = Model::open(&artifact, load::options(&arguments.compiling, &arguments.machine))?;
+    println!("loaded    in {} on {}\n", output::seconds(start.elapsed()), load::executor(&model));
     Ok(Pipeline::new(model))
 }
 

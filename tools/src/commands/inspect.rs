@@ -7,17 +7,21 @@ use castiron_frontends::checkpoint::Checkpoint;
 use castiron_ir::Module;
 use castiron_passes::Stage;
 
+use castiron_runtime::artifact::Artifact;
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::row::RowFunction;
 use castiron_runtime::plan::MemoryPlan;
 use castiron_runtime::program::{EntryProgram, KernelBody};
 use castiron_runtime::session::Model;
 
-use super::arguments::{Inspect, InspectStage};
+use super::arguments::{Inspect, InspectStage, Machine};
 use super::{Outcome, load};
 use crate::compiler;
 
 pub(super) fn run(arguments: &Inspect) -> Outcome {
+    if arguments.stage == InspectStage::Wgsl {
+        return shaders(arguments);
+    }
     let is_program = matches!(arguments.stage, InspectStage::Kernels | InspectStage::Plan | InspectStage::Asm);
     if is_program && !arguments.dot && !arguments.source.source.ends_with(".ir") {
         return program(arguments);
@@ -31,7 +35,7 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
     let stage = match arguments.stage {
         InspectStage::Graph => None,
         InspectStage::Optimized => Some(Stage::Optimized),
-        InspectStage::Kernels | InspectStage::Plan | InspectStage::Asm => Some(Stage::Kernels),
+        InspectStage::Kernels | InspectStage::Plan | InspectStage::Wgsl | InspectStage::Asm => Some(Stage::Kernels),
     };
     let module = if is_text {
         let module = castiron_ir::text::parse_module(&std::fs::read_to_string(source)?)?;
@@ -52,9 +56,44 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The shaders of each launch, each once.
+fn shaders(arguments: &Inspect) -> Outcome {
+    let path = super::source::locate(&arguments.source.source)?;
+    let (names, gpu) = if load::is_artifact(&path) {
+        let artifact = Artifact::open(&path)?;
+        let names: Vec<String> = artifact.program().entries.iter().map(|e| e.name.clone()).collect();
+        (names, artifact.gpu_program()?.ok_or("the artifact holds no shaders; compile it with --target wgsl")?)
+    } else {
+        let options = compiler::Options { wgsl: true, ..arguments.source.compiling.options() };
+        let checkpoint = Checkpoint::open(&path)?;
+        let compiled = compiler::compile(&checkpoint, &options)?.compiled;
+        let names = compiled.program.entries.iter().map(|e| e.name.clone()).collect();
+        (names, compiled.gpu.ok_or("no shaders were made")?)
+    };
+    if let Some(wanted) = &arguments.entry
+        && !names.contains(wanted)
+    {
+        return Err(format!("there is no such entry; the entries are {}", names.join(", ")).into());
+    }
+    let is_wanted = |name: &String| arguments.entry.as_ref().is_none_or(|wanted| wanted == name);
+    let mut is_shown = vec![false; gpu.shaders.len()];
+    for (name, entry) in names.iter().zip(&gpu.entries).filter(|(name, _)| is_wanted(name)) {
+        println!("// entry {name}");
+        let launches = entry.stages.iter().flat_map(|stage| &stage.launches);
+        for dispatch in launches.flat_map(|launch| &launch.choices).flat_map(|choice| &choice.dispatches) {
+            let number = dispatch.shader as usize;
+            if !std::mem::replace(&mut is_shown[number], true) {
+                println!("\n// shader {number}: {}\n{}", gpu.shaders[number].name, gpu.shaders[number].source);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// What the runtime executes.
 fn program(arguments: &Inspect) -> Outcome {
-    let model = Model::open(load::artifact(&arguments.source)?, load::options(Some(1)))?;
+    let machine = Machine { threads: Some(1), device: None };
+    let model = Model::open(load::artifact(&arguments.source, &machine)?, load::options(&arguments.source.compiling, &machine))?;
     let is_wanted = |name: &str| arguments.entry.as_deref().is_none_or(|wanted| wanted == name);
     let entries: Vec<&EntryProgram> = model.program().entries.iter().filter(|e| is_wanted(&e.name)).collect();
     if entries.is_empty() {

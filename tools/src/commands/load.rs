@@ -4,11 +4,12 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use castiron_frontends::checkpoint::Checkpoint;
-use castiron_runtime::session::Options;
+use castiron_runtime::gpu::GpuOptions;
+use castiron_runtime::session::{Device, Model, Options};
 use castiron_runtime::tasks::Pipeline;
 use tempfile::TempPath;
 
-use super::arguments::{Compiling, Executed, Source};
+use super::arguments::{Compiling, Executed, Machine, Source, Target};
 use super::{compile, source};
 use crate::compiler;
 
@@ -28,26 +29,59 @@ impl AsRef<Path> for Artifact {
 }
 
 /// The artifact that a command line names, or one made of the checkpoint that it names.
-pub(super) fn artifact(source: &Source) -> Result<Artifact, Box<dyn Error>> {
+pub(super) fn artifact(source: &Source, machine: &Machine) -> Result<Artifact, Box<dyn Error>> {
     let path = source::locate(&source.source)?;
-    if is_artifact(&path) { Ok(Artifact::Given(path)) } else { made(&Checkpoint::open(&path)?, &source.compiling) }
+    if is_artifact(&path) {
+        return Ok(Artifact::Given(path));
+    }
+    made(&Checkpoint::open(&path)?, &source.compiling, machine)
 }
 
-/// An artifact made of a checkpoint.
-pub(super) fn made(checkpoint: &Checkpoint, compiling: &Compiling) -> Result<Artifact, Box<dyn Error>> {
-    let compilation = compiler::compile(checkpoint, &compiling.options())?;
+/// An artifact made of a checkpoint, for the machine that shall execute it.
+pub(super) fn made(
+    checkpoint: &Checkpoint,
+    compiling: &Compiling,
+    machine: &Machine,
+) -> Result<Artifact, Box<dyn Error>> {
+    let compilation = compiler::compile(checkpoint, &compiler_options(compiling, machine))?;
     Ok(Artifact::Made(compile::write_temporary(&compilation)?.0))
+}
+
+/// How to compile for the machine that shall execute it.
+pub(super) fn compiler_options(compiling: &Compiling, machine: &Machine) -> compiler::Options {
+    let mut options = compiling.options();
+    options.wgsl |= device(compiling, machine) != Device::Cpu;
+    options
 }
 
 /// The model that a command line names.
 pub(super) fn pipeline(executed: &Executed) -> Result<Pipeline, Box<dyn Error>> {
-    Ok(Pipeline::open(artifact(&executed.source)?, options(executed.threads))?)
+    let artifact = artifact(&executed.source, &executed.machine)?;
+    Ok(Pipeline::open(artifact, options(&executed.source.compiling, &executed.machine))?)
 }
 
-/// How to execute, with so many threads.
-pub(super) fn options(threads: Option<usize>) -> Options {
+/// How to execute.
+pub(super) fn options(compiling: &Compiling, machine: &Machine) -> Options {
     let default = Options::default();
-    Options { threads: threads.unwrap_or(default.threads).max(1), ..default }
+    let threads = machine.threads.unwrap_or(default.threads).max(1);
+    Options { threads, device: device(compiling, machine), ..default }
+}
+
+/// A device that is asked for by name, or the one that suits the target.
+fn device(compiling: &Compiling, machine: &Machine) -> Device {
+    match machine.device.as_deref() {
+        Some("cpu") => Device::Cpu,
+        None if compiling.target != Some(Target::Wgsl) => Device::Cpu,
+        adapter => Device::Gpu(GpuOptions { adapter: adapter.map(str::to_owned), ..GpuOptions::default() }),
+    }
+}
+
+/// What executes a model, for people.
+pub(super) fn executor(model: &Model) -> String {
+    match model.adapter() {
+        Some((adapter, _)) => format!("{} through {}", adapter.name, adapter.backend),
+        None => format!("{} threads", model.threads()),
+    }
 }
 
 /// Whether a path is that of an artifact, by its name.

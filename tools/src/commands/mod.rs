@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod compile;
 mod demo;
+mod devices;
 mod encode;
 mod inspect;
 mod load;
@@ -27,6 +28,10 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 /// does not hold, 2 a command line that does not parse.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.command.machine().is_some_and(|machine| machine.device.as_deref() == Some("list")) {
+        devices::list(false);
+        return ExitCode::SUCCESS;
+    }
     let outcome = match &cli.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
@@ -39,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Opt(arguments) => opt::run(arguments),
+        Command::Devices { json } => Ok(devices::list(*json)),
         Command::Completions { shell } => {
             arguments::completions(*shell);
             Ok(ExitCode::SUCCESS)

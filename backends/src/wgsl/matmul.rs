@@ -1,0 +1,375 @@
+//! Products of rows with a packed weight, with the epilogue on the accumulators.
+//!
+//! An invocation holds `rows × 4` sums for each group: four neighbouring columns, since one load
+//! brings them, of several rows, since each weight then serves several products. How the elements of
+//! `x` reach it is what differs:
+//!
+//! ```text
+//!  lanes    each lane loads one of 8 elements and the subgroup passes them around: for CPUs, where
+//!           a load for every lane costs as much as eight multiplications
+//!  direct   every invocation loads what it needs
+//!  shared   the workgroup copies a tile of x, then all read it: for GPUs, many rows
+//!  split    a panel's columns, with k split over the workgroup: for GPUs, few rows
+//! ```
+
+use castiron_ir::Dim;
+use castiron_runtime::program::Matmul;
+use castiron_runtime::program::gpu::{AdapterClass, Condition, Features};
+use castiron_runtime::program::WeightForm;
+use castiron_runtime::program::view::View;
+use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
+
+use super::WgslFault;
+use super::operand::Operand;
+use super::panel::{Chunk, Panels, QUAD};
+use super::rows::write_element;
+use super::shader::{Writer, dim_text};
+use super::space::Space;
+
+/// Elements of `x` that lanes load at once.
+const LANES: usize = 8;
+/// Invocations of a workgroup on GPUs.
+const GPU_GROUP: u32 = 64;
+/// Rows of a tile that invocations of a GPU's workgroup share among four.
+const SHARED_ROWS: usize = 32;
+/// Elements of `k` of such a tile.
+const SHARED_DEPTH: usize = 32;
+
+/// A way to compute a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// An invocation has a quad of columns and so many rows.
+    Wide { rows: usize, size: u32 },
+    /// 16 quads by 4 runs of rows, over tiles of `x` in workgroup memory.
+    Shared,
+    /// A panel for each workgroup and row, its `k` split over 16 invocations for each quad.
+    Split,
+}
+
+impl Method {
+    /// Name of the archetype.
+    pub fn name(self) -> String {
+        match self {
+            Method::Wide { rows: 1, .. } => "matvec_wide".to_owned(),
+            Method::Wide { .. } => "matmul_wide".to_owned(),
+            Method::Shared => "matmul_shared".to_owned(),
+            Method::Split => "matvec_split".to_owned(),
+        }
+    }
+}
+
+/// The ways to compute a product, the best first.
+pub(super) fn methods(matrix: &PackedMatrix, rows: &Dim) -> Vec<(Condition, Method)> {
+    let most = |n: u32| Some((rows.clone(), n));
+    let subgroups = Features { subgroups: true, f16: false };
+    let cpu = |features, at_most| Condition { features, class: Some(AdapterClass::Cpu), at_most };
+    let gpu = |features, at_most| Condition { features, class: Some(AdapterClass::Gpu), at_most };
+    // Registers bound how many sums an invocation can hold.
+    let many = (8 / matrix.groups).max(1);
+    let mut methods = vec![
+        (cpu(subgroups, most(1)), Method::Wide { rows: 1, size: 8 }),
+        (cpu(subgroups, None), Method::Wide { rows: many, size: 32 }),
+        (cpu(Features::NONE, most(1)), Method::Wide { rows: 1, size: 8 }),
+        (cpu(Features::NONE, None), Method::Wide { rows: many, size: 32 }),
+    ];
+    if matrix.encoding == Encoding::F16 {
+        let f16 = Features { f16: true, subgroups: false };
+        methods.extend([(gpu(f16, most(4)), Method::Split), (gpu(f16, None), Method::Shared)]);
+    }
+    methods.extend([(gpu(Features::NONE, most(4)), Method::Split), (gpu(Features::NONE, None), Method::Shared)]);
+    let is_one_row = rows.as_constant() == Some(1);
+    methods.retain(|(condition, _)| condition.at_most.is_some() || !is_one_row);
+    if is_one_row {
+        methods.iter_mut().for_each(|(condition, _)| condition.at_most = None);
+    }
+    methods
+}
+
+/// A product being written.
+struct Product<'a> {
+    space: Space,
+    panels: Panels,
+    chunk: Chunk,
+    matrix: &'a PackedMatrix,
+    rows: usize,
+}
+
+/// Writes the product over a chunk of the weight's panels; gives the grid and the workgroup's size.
+pub(super) fn write_matmul(
+    w: &mut Writer<'_>,
+    matmul: &Matmul,
+    method: Method,
+    chunk: Chunk,
+) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+    let WeightForm::Packed(matrix) = w.weight_form(matmul.weight) else { return Err(WgslFault::NoMemory) };
+    let panels = Panels::bind(w, matmul.weight, matrix, chunk)?;
+    let space = Space::new(&matmul.space, &matmul.epilogue, vec![matmul.x.clone()]);
+    let rows = match method {
+        Method::Wide { rows, .. } => rows,
+        Method::Shared => (8 / matrix.groups).max(1),
+        Method::Split => 1,
+    };
+    let product = Product { space, panels, chunk, matrix, rows };
+    product.write_epilogue(w)?;
+    match method {
+        Method::Wide { size, .. } => product.write_wide(w, size),
+        Method::Shared => product.write_shared(w),
+        Method::Split => product.write_split(w),
+    }
+}
+
+impl Product<'_> {
+    fn x(&self) -> &View {
+        &self.space.others[0]
+    }
+
+    fn row_count(&self) -> Dim {
+        Dim::product(self.space.outer())
+    }
+
+    /// Writes the epilogue as a function of one element: `finish(row, column, sum0, …)`.
+    fn write_epilogue(&self, w: &mut Writer<'_>) -> Result<(), WgslFault> {
+        let suspended = w.begin_function();
+        let (rows, columns) = (dim_text(&self.row_count()), self.matrix.n);
+        w.line(format!("if (row >= {rows} || column >= {columns}u) {{ return; }}"));
+        let outer = self.space.outer_indices(w, "row", "i");
+        let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}")).collect();
+        write_element(w, &self.space, &outer, "column", &sums)?;
+        let parameters: Vec<String> = sums.iter().map(|sum| format!("{sum}: f32")).collect();
+        w.end_function(&format!("finish(row: u32, column: u32, {})", parameters.join(", ")), suspended);
+        Ok(())
+    }
+
+    /// Writes the calls that finish the sums of a run of rows.
+    fn write_calls(&self, w: &mut Writer<'_>, row: &str) {
+        for r in 0..self.rows {
+            for j in 0..QUAD {
+                let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}_{r}[{j}]")).collect();
+                w.line(format!("finish({row} + {r}u, column + {j}u, {});", sums.join(", ")));
+            }
+        }
+    }
+
+    fn write_sums(&self, w: &mut Writer<'_>) {
+        for (g, r) in (0..self.matrix.groups).flat_map(|g| (0..self.rows).map(move |r| (g, r))) {
+            w.line(format!("var sum{g}_{r} = vec4<f32>(0.0);"));
+        }
+    }
+
+    /// Writes the rows of `x` that an invocation reads, the last ones again beyond the end.
+    fn write_rows(&self, w: &mut Writer<'_>, row: &str) -> Result<Vec<Operand<'_>>, WgslFault> {
+        let (rows, last) = (self.row_count(), format!("{} - 1u", dim_text(&self.row_count())));
+        let is_one = rows.as_constant() == Some(1);
+        let mut all = Vec::new();
+        for r in 0..self.rows {
+            let number = if is_one { "0u".to_owned() } else { format!("min({row} + {r}u, {last})") };
+            let name = format!("row{r}_");
+            if !is_one {
+                w.line(format!("let {name} = {number};"));
+            }
+            let outer = self.space.outer_indices(w, if is_one { "0u" } else { &name }, &format!("i{r}_"));
+            all.push(Operand::new(w, self.x(), &outer, &format!("x{r}_at"))?);
+        }
+        Ok(all)
+    }
+
+    /// Panels of this chunk.
+    fn panel_count(&self) -> usize {
+        self.chunk.end - self.chunk.first
+    }
+
+    fn write_wide(&self, w: &mut Writer<'_>, size: u32) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+        let quads = self.panel_count() * PANEL / QUAD;
+        let across = quads.div_ceil(size as usize);
+        let row_groups = self.row_count().div_ceil(self.rows as i64);
+        w.line(format!("if (group >= {across}u*{}) {{ return; }}", dim_text(&row_groups)));
+        // Lanes beyond the last quad work on it again, so that all take part in what subgroups do.
+        w.line(format!("let place = min({size}u*(group % {across}u) + local, {}u);", quads - 1));
+        w.line(format!("let is_mine = {size}u*(group % {across}u) + local < {quads}u;"));
+        w.line(format!("let first_row = {}u*(group / {across}u);", self.rows));
+        w.line("let quad = place % 4u;");
+        self.panels.write_bases(w, "(place / 4u)");
+        let x = self.write_rows(w, "first_row")?;
+        self.write_sums(w);
+        let (block, blocks) = (self.panels.block(), self.panels.blocks());
+        if blocks > 0 {
+            w.open(format!("for (var block = 0u; block < {blocks}u; block++)"));
+            self.write_lane_loads(w, &x, &format!("{block}u*block"), block, self.matrix.k % block != 0)?;
+            self.panels.write_block(w, "block", &mut |w, k, values| {
+                self.write_products(w, &x, &format!("{block}u*block + {k}u"), k, values)
+            })?;
+            w.close();
+        }
+        if self.panels.tail() > 0 {
+            let start = blocks * block;
+            self.write_lane_loads(w, &x, &format!("{start}u"), self.panels.tail(), true)?;
+            self.panels.write_tail(w, &mut |w, k, values| {
+                self.write_products(w, &x, &format!("{}u", start + k), k, values)
+            })?;
+        }
+        w.line(format!("let column = {}u + 4u*place;", self.chunk.first * PANEL));
+        w.open("if (is_mine)");
+        self.write_calls(w, "first_row");
+        w.close();
+        Ok((vec![(Dim::from(across), 1), (row_groups, 1)], size))
+    }
+
+    /// Writes what each lane loads of `x`, for the first 8 lanes of a subgroup.
+    fn write_lane_loads(
+        &self,
+        w: &mut Writer<'_>,
+        x: &[Operand<'_>],
+        start: &str,
+        count: usize,
+        may_exceed: bool,
+    ) -> Result<(), WgslFault> {
+        if !w.features().subgroups {
+            return Ok(());
+        }
+        for (r, row) in x.iter().enumerate() {
+            for part in 0..count.div_ceil(LANES) {
+                let at = format!("{start} + {}u + lane % {LANES}u", part * LANES);
+                let at = if may_exceed { format!("min({at}, {}u)", self.matrix.k - 1) } else { at };
+                let value = row.load(w, &format!("({at})"))?;
+                w.line(format!("let x{r}_{part} = {value};"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the products of one element of `k`.
+    fn write_products(
+        &self,
+        w: &mut Writer<'_>,
+        x: &[Operand<'_>],
+        at: &str,
+        k: usize,
+        values: &[String],
+    ) -> Result<(), WgslFault> {
+        for (r, row) in x.iter().enumerate() {
+            let value = if w.features().subgroups {
+                format!("subgroupBroadcast(x{r}_{}, {}u)", k / LANES, k % LANES)
+            } else if self.matrix.encoding.is_quantised() && !self.matrix.k.is_multiple_of(self.panels.block()) {
+                row.load(w, &format!("min({at}, {}u)", self.matrix.k - 1))?
+            } else {
+                row.load(w, &format!("({at})"))?
+            };
+            let name = format!("v{r}_{k}");
+            w.line(format!("let {name} = vec4<f32>({value});"));
+            for (g, weight) in values.iter().enumerate() {
+                w.line(format!("sum{g}_{r} = fma({name}, {weight}, sum{g}_{r});"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_split(&self, w: &mut Writer<'_>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+        let panels = self.panel_count();
+        let rows = self.row_count();
+        w.line(format!("if (group >= {panels}u*{}) {{ return; }}", dim_text(&rows)));
+        w.line("let quad = local % 4u;");
+        w.line("let slice = local / 4u;");
+        w.line(format!("let panel = group % {panels}u;"));
+        w.line(format!("let first_row = group / {panels}u;"));
+        self.panels.write_bases(w, "panel");
+        let x = self.write_rows(w, "first_row")?;
+        self.write_sums(w);
+        let (block, blocks) = (self.panels.block(), self.panels.blocks());
+        w.open(format!("for (var block = slice; block < {blocks}u; block += 16u)"));
+        self.panels.write_block(w, "block", &mut |w, k, values| {
+            self.write_products(w, &x, &format!("{block}u*block + {k}u"), k, values)
+        })?;
+        w.close();
+        if self.panels.tail() > 0 {
+            w.open("if (slice == 15u)");
+            let start = blocks * block;
+            self.panels.write_tail(w, &mut |w, k, values| {
+                self.write_products(w, &x, &format!("{}u", start + k), k, values)
+            })?;
+            w.close();
+        }
+        w.shared("slices", &format!("array<vec4<f32>, {GPU_GROUP}>"));
+        for g in 0..self.matrix.groups {
+            w.line("workgroupBarrier();");
+            w.line(format!("slices[local] = sum{g}_0;"));
+            w.line("workgroupBarrier();");
+            for half in [32, 16, 8, 4] {
+                w.line(format!("if (local < {half}u) {{ slices[local] += slices[local + {half}u]; }}"));
+                w.line("workgroupBarrier();");
+            }
+            w.line(format!("sum{g}_0 = slices[local % 4u];"));
+        }
+        w.line(format!("let column = {PANEL}u*(panel + {}u) + 4u*quad;", self.chunk.first));
+        w.open("if (slice == 0u)");
+        self.write_calls(w, "first_row");
+        w.close();
+        Ok((vec![(Dim::from(panels), 1), (rows, 1)], GPU_GROUP))
+    }
+
+    fn write_shared(&self, w: &mut Writer<'_>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+        let (tile_rows, depth) = (4 * self.rows, SHARED_DEPTH);
+        debug_assert!(tile_rows <= SHARED_ROWS);
+        let quads = self.panel_count() * PANEL / QUAD;
+        let across = quads.div_ceil(16);
+        let row_groups = self.row_count().div_ceil(tile_rows as i64);
+        w.shared("tile", &format!("array<f32, {}>", tile_rows * depth));
+        w.line(format!("if (group >= {across}u*{}) {{ return; }}", dim_text(&row_groups)));
+        w.line(format!("let place = min(16u*(group % {across}u) + local % 16u, {}u);", quads - 1));
+        w.line(format!("let is_mine = 16u*(group % {across}u) + local % 16u < {quads}u;"));
+        w.line(format!("let tile_row = {tile_rows}u*(group / {across}u);"));
+        w.line(format!("let mine = {}u*(local / 16u);", self.rows));
+        w.line("let quad = place % 4u;");
+        self.panels.write_bases(w, "(place / 4u)");
+        self.write_sums(w);
+        let (block, blocks, k) = (self.panels.block(), self.panels.blocks(), self.matrix.k);
+        let per_tile = depth / block;
+        w.open(format!("for (var start = 0u; start < {k}u; start += {depth}u)"));
+        self.write_tile(w, tile_rows)?;
+        w.open(format!("for (var inner = 0u; inner < {per_tile}u && start / {block}u + inner < {blocks}u; inner++)"));
+        self.panels.write_block(w, &format!("(start / {block}u + inner)"), &mut |w, k, values| {
+            self.write_shared_products(w, &format!("{block}u*inner + {k}u"), k, values);
+            Ok(())
+        })?;
+        w.close();
+        if self.panels.tail() > 0 {
+            w.open(format!("if (start + {depth}u >= {k}u)"));
+            let start = blocks * block % depth;
+            self.panels.write_tail(w, &mut |w, k, values| {
+                self.write_shared_products(w, &format!("{}u", start + k), k, values);
+                Ok(())
+            })?;
+            w.close();
+        }
+        w.close();
+        w.line(format!("let column = {}u + 4u*place;", self.chunk.first * PANEL));
+        w.open("if (is_mine)");
+        self.write_calls(w, "tile_row + mine");
+        w.close();
+        Ok((vec![(Dim::from(across), 1), (row_groups, 1)], GPU_GROUP))
+    }
+
+    /// Writes how the workgroup copies its tile of `x`, zeros beyond the last element of a row.
+    fn write_tile(&self, w: &mut Writer<'_>, tile_rows: usize) -> Result<(), WgslFault> {
+        let (depth, k) = (SHARED_DEPTH, self.matrix.k);
+        w.line("workgroupBarrier();");
+        w.open(format!("for (var at = local; at < {}u; at += {GPU_GROUP}u)", tile_rows * depth));
+        w.line(format!("let row = min(tile_row + at / {depth}u, {} - 1u);", dim_text(&self.row_count())));
+        w.line(format!("let k = start + at % {depth}u;"));
+        let outer = self.space.outer_indices(w, "row", "i");
+        let x = Operand::new(w, self.x(), &outer, "x_at")?;
+        let value = x.load(w, &format!("min(k, {}u)", k - 1))?;
+        w.line(format!("tile[at] = select(0.0, {value}, k < {k}u);"));
+        w.close();
+        w.line("workgroupBarrier();");
+        Ok(())
+    }
+
+    fn write_shared_products(&self, w: &mut Writer<'_>, at: &str, k: usize, values: &[String]) {
+        for r in 0..self.rows {
+            w.line(format!("let v{r}_{k} = vec4<f32>(tile[{SHARED_DEPTH}u*(mine + {r}u) + {at}]);"));
+            for (g, weight) in values.iter().enumerate() {
+                w.line(format!("sum{g}_{r} = fma(v{r}_{k}, {weight}, sum{g}_{r});"));
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! WGSL for kernel programs: shaders for each kernel, and the launches that tell a runtime how to
+//! execute them.
+//!
+//! ```text
+//!  mod.rs         entries, launches, choices          shader.rs      the text of one shader
+//!  rows.rs        maps and row reductions             space.rs       iteration spaces, merged
+//!  matmul.rs      products with packed weights        operand.rs     addresses, loads and stores
+//!  panel.rs       packed weights, taken apart         expression.rs  row programs
+//!  product.rs     products of activations             library.rs     functions that WGSL lacks
+//!  attention/     flash attention                     validate.rs    naga's judgement
+//! ```
+//!
+//! What a shader can know when it is compiled stands in it as a number; extents come from a uniform
+//! buffer. Every choice that an adapter might take is written and validated ahead.
+
+mod attention;
+mod expression;
+mod fuse;
+mod library;
+mod matmul;
+mod operand;
+mod panel;
+mod product;
+mod rows;
+mod shader;
+mod space;
+mod validate;
+
+use castiron_ir::{DType, Dim};
+use castiron_runtime::program::gpu::{
+    Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
+};
+use castiron_runtime::program::{EntryProgram, Kernel, KernelBody, Program, Step, WeightForm};
+
+use shader::{Finished, MAP_GROUP, Writer};
+
+/// Storage buffers of a shader; browsers bind no more than this.
+const MAX_BINDINGS: usize = 10;
+
+/// A program that has no WGSL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WgslError {
+    /// A kernel is at fault.
+    #[error("entry `{entry}`, kernel {number} `{label}` cannot be written in WGSL: {fault}")]
+    Kernel {
+        /// The entry.
+        entry: String,
+        /// Number of the kernel.
+        number: u32,
+        /// Its label.
+        label: String,
+        /// What is wrong.
+        fault: WgslFault,
+    },
+    /// An input or output is at fault.
+    #[error("entry `{entry}`: `{name}` is {dtype}, and WGSL has memory of f32 and i32 only")]
+    Signature {
+        /// The entry.
+        entry: String,
+        /// The input or output.
+        name: String,
+        /// Its element type.
+        dtype: DType,
+    },
+}
+
+/// What a kernel asks for that WGSL, or the code generator, does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WgslFault {
+    /// A number without memory where memory is needed.
+    #[error("an operand has no memory")]
+    NoMemory,
+    /// One memory with two element types.
+    #[error("`{0}` is read as two element types")]
+    TwoElements(String),
+    /// More storage buffers than every adapter binds.
+    #[error("it touches {0} buffers, more than {MAX_BINDINGS}")]
+    TooManyBindings(usize),
+    /// An element type that cannot be read.
+    #[error("elements of {0} cannot be read")]
+    Loaded(DType),
+    /// An element type that cannot be written.
+    #[error("elements of {0} cannot be written")]
+    Stored(DType),
+    /// An extent that must be known.
+    #[error("{0} is not known when the model is compiled")]
+    Symbolic(&'static str),
+    /// A program that is not in order.
+    #[error("a value is used before it is there")]
+    Order,
+    /// A shader that naga rejects: an error of the code generator.
+    #[error("the shader `{name}` is not valid: {reason}")]
+    Invalid {
+        /// Name of the shader.
+        name: String,
+        /// What naga says.
+        reason: String,
+    },
+}
+
+/// Writes the shaders of a program.
+///
+/// # Errors
+/// A kernel that cannot be written, with what it asks for.
+pub fn generate(program: &Program) -> Result<GpuProgram, WgslError> {
+    let mut generator = Generator { program, shaders: Vec::new() };
+    let entries = program.entries.iter().map(|entry| generator.entry(entry)).collect::<Result<_, _>>()?;
+    Ok(GpuProgram { shaders: generator.shaders, entries })
+}
+
+struct Generator<'a> {
+    program: &'a Program,
+    shaders: Vec<Shader>,
+}
+
+impl<'a> Generator<'a> {
+    fn entry(&mut self, entry: &EntryProgram) -> Result<GpuEntry, WgslError> {
+        check_signature(self.program, entry)?;
+        let symbols = entry.symbols(self.program).unwrap_or_default();
+        let symbols: Vec<String> = symbols.into_iter().map(str::to_owned).collect();
+        let mut stages: Vec<GpuStage> = Vec::new();
+        for step in &entry.steps {
+            let (count, body) = match step {
+                Step::Kernel(_) => (1, std::slice::from_ref(step)),
+                Step::Repeat { count, body } => (*count, body.as_slice()),
+            };
+            let numbers = body.iter().filter_map(|step| if let Step::Kernel(n) = step { Some(*n) } else { None });
+            let numbers: Vec<u32> = numbers.collect();
+            let mut launches = Vec::new();
+            for group in fuse::groups(entry, &numbers) {
+                launches.push(self.launch(entry, &symbols, group)?);
+            }
+            stages.push(GpuStage { count, launches });
+        }
+        Ok(GpuEntry { symbols, stages })
+    }
+
+    fn launch(&mut self, entry: &EntryProgram, symbols: &[String], group: &[u32]) -> Result<Launch, WgslError> {
+        let [first, .., last] = *group else {
+            let number = group[0];
+            let choices = self.choices(entry, symbols, number).map_err(|fault| at(entry, number, fault))?;
+            return Ok(Launch { first: number, last: number, choices });
+        };
+        let choices = self.maps(entry, symbols, group).map_err(|fault| at(entry, first, fault))?;
+        Ok(Launch { first, last, choices })
+    }
+
+    /// The ways to execute one kernel.
+    fn choices(&mut self, entry: &EntryProgram, symbols: &[String], number: u32) -> Result<Vec<Choice>, WgslFault> {
+        let kernel = &entry.kernels[number as usize];
+        let named = Named { symbols, number, kernel };
+        match &kernel.body {
+            KernelBody::Rows(rows) if rows.operands.program.is_map() => self.maps(entry, symbols, &[number]),
+            KernelBody::Rows(rows) => {
+                let variants = [Features { subgroups: true, f16: false }, Features::NONE];
+                let each = |features| {
+                    let mut w = self.writer(&named, features);
+                    let (grid, size) = rows::write_rows(&mut w, rows)?;
+                    let dispatch = self.finish(w, &named, "row", size, vec![grid])?;
+                    Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
+                };
+                variants.into_iter().map(each).collect()
+            }
+            KernelBody::Matmul(matmul) => self.matmul(&named, matmul),
+            KernelBody::Product(product) => {
+                let mut w = self.writer(&named, Features::NONE);
+                let (grid, size) = product::write_product(&mut w, product)?;
+                let dispatch = self.finish(w, &named, "product", size, vec![grid])?;
+                Ok(vec![simple(Condition::default(), vec![dispatch])])
+            }
+            KernelBody::Attention(attention) => self.attention(&named, attention),
+        }
+    }
+
+    /// Maps that do not depend on one another, in one dispatch.
+    fn maps(&mut self, entry: &EntryProgram, symbols: &[String], group: &[u32]) -> Result<Vec<Choice>, WgslFault> {
+        let kernels: Vec<&Kernel> = group.iter().map(|&number| &entry.kernels[number as usize]).collect();
+        let named = Named { symbols, number: group[0], kernel: kernels[0] };
+        let mut w = self.writer(&named, Features::NONE);
+        let mut grids: Vec<Vec<(Dim, u32)>> = Vec::new();
+        for (i, kernel) in kernels.iter().enumerate() {
+            let KernelBody::Rows(rows) = &kernel.body else { return Err(WgslFault::Order) };
+            let is_single = kernels.len() == 1;
+            let before = fuse::count_text(&grids);
+            if !is_single {
+                let count = vec![(Dim::product(&rows.space), MAP_GROUP)];
+                let end = fuse::count_text(&[grids.as_slice(), &[count]].concat());
+                w.line(format!("// {}", kernel.label));
+                w.open(format!("if (group >= {before} && group < {end})"));
+            }
+            let number = if i == 0 { "group".to_owned() } else { format!("(group - {before})") };
+            grids.push(rows::write_map(&mut w, rows, &number)?);
+            if !is_single {
+                w.close();
+            }
+        }
+        let dispatch = self.finish(w, &named, "map", MAP_GROUP, grids)?;
+        Ok(vec![simple(Condition::default(), vec![dispatch])])
+    }
+
+    fn matmul(
+        &mut self,
+        named: &Named<'_>,
+        matmul: &castiron_runtime::program::Matmul,
+    ) -> Result<Vec<Choice>, WgslFault> {
+        let WeightForm::Packed(matrix) = &self.program.weights[matmul.weight as usize].form else {
+            return Err(WgslFault::NoMemory);
+        };
+        let rows = Dim::product(&matmul.space[..matmul.space.len() - 1]);
+        let mut choices = Vec::new();
+        for (condition, method) in matmul::methods(matrix, &rows) {
+            let mut dispatches = Vec::new();
+            for chunk in panel::chunks(matrix) {
+                let mut w = self.writer(named, condition.features);
+                let (grid, size) = matmul::write_matmul(&mut w, matmul, method, chunk)?;
+                dispatches.push(self.finish(w, named, &method.name(), size, vec![grid])?);
+            }
+            choices.push(simple(condition, dispatches));
+        }
+        Ok(choices)
+    }
+
+    fn attention(
+        &mut self,
+        named: &Named<'_>,
+        kernel: &castiron_runtime::program::AttentionKernel,
+    ) -> Result<Vec<Choice>, WgslFault> {
+        let mut choices = Vec::new();
+        for (condition, method) in attention::methods(kernel) {
+            let mut w = self.writer(named, condition.features);
+            let choice = match method {
+                attention::Method::Queries { size } => {
+                    let grid = attention::queries::write(&mut w, kernel, size)?;
+                    simple(condition, vec![self.finish(w, named, "attention_queries", size, vec![grid])?])
+                }
+                attention::Method::Keys { size, is_cut: false } => {
+                    let grid = attention::keys::write(&mut w, kernel, size, false)?;
+                    simple(condition, vec![self.finish(w, named, "attention_keys", size, vec![grid])?])
+                }
+                attention::Method::Keys { size, is_cut: true } => {
+                    let grid = attention::keys::write(&mut w, kernel, size, true)?;
+                    let chunks = self.finish(w, named, "attention_chunks", size, vec![grid])?;
+                    let mut w = self.writer(named, Features::NONE);
+                    let grid = attention::keys::write_merge(&mut w, kernel, size)?;
+                    let merge = self.finish(w, named, "attention_merge", size, vec![grid])?;
+                    let scratch = vec![attention::keys::scratch(kernel)?];
+                    Choice { condition, scratch, dispatches: vec![chunks, merge] }
+                }
+            };
+            choices.push(choice);
+        }
+        Ok(choices)
+    }
+
+    fn writer<'w>(&self, named: &Named<'w>, features: Features) -> Writer<'w>
+    where
+        'a: 'w,
+    {
+        Writer::new(self.program, named.symbols, named.number, features)
+    }
+
+    /// Validates a shader, and gives it a number; equal shaders are one.
+    fn finish(
+        &mut self,
+        w: Writer<'_>,
+        named: &Named<'_>,
+        what: &str,
+        size: u32,
+        grids: Vec<Vec<(Dim, u32)>>,
+    ) -> Result<Dispatch, WgslFault> {
+        let Finished { shader, bindings } = w.finish(&named.shader_name(what), &named.comment(), size)?;
+        validate::check(&shader)?;
+        let known = self.shaders.iter().position(|s| *s == shader);
+        let number = known.unwrap_or_else(|| {
+            self.shaders.push(shader);
+            self.shaders.len() - 1
+        });
+        Ok(Dispatch { shader: number as u32, bindings, grids })
+    }
+}
+
+/// A kernel with what its shaders are called after.
+struct Named<'a> {
+    symbols: &'a [String],
+    number: u32,
+    kernel: &'a Kernel,
+}
+
+impl Named<'_> {
+    /// `matmul_wide_8_dot_add`: what it is, and the fused ops.
+    fn shader_name(&self, what: &str) -> String {
+        let label: String = self.kernel.label.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+        format!("{what}_{label}")
+    }
+
+    fn comment(&self) -> Vec<String> {
+        vec![format!("{}: {}", self.kernel.body.archetype(), self.kernel.label)]
+    }
+}
+
+fn simple(condition: Condition, dispatches: Vec<Dispatch>) -> Choice {
+    Choice { condition, scratch: Vec::new(), dispatches }
+}
+
+fn at(entry: &EntryProgram, number: u32, fault: WgslFault) -> WgslError {
+    let label = entry.kernels[number as usize].label.clone();
+    WgslError::Kernel { entry: entry.name.clone(), number, label, fault }
+}
+
+fn check_signature(program: &Program, entry: &EntryProgram) -> Result<(), WgslError> {
+    let states = program.states.iter().map(|state| (&state.name, state.ty.dtype));
+    let named = entry.inputs.iter().chain(&entry.outputs).map(|(name, ty)| (name, ty.dtype)).chain(states);
+    match { named }.find(|(_, dtype)| !shader::is_word(*dtype)) {
+        Some((name, dtype)) => {
+            Err(WgslError::Signature { entry: entry.name.clone(), name: name.clone(), dtype })
+        }
+        None => Ok(()),
+    }
+}
