@@ -285,6 +285,21 @@ impl Value {
         }
     }
 
+    /// Index of the largest element along the last axis, which goes and must have a constant extent; the
+    /// smallest index among equals, the extent where no element is a number above -∞.
+    pub fn arg_max_last(&self) -> Value {
+        let last = self.rank().saturating_sub(1);
+        let Some(extent) = self.dim(last).as_constant() else {
+            self.builder.fail("arg_max", "the last axis has no constant extent");
+            return self.clone();
+        };
+        // What is not above the lowest number equals none.
+        let largest = self.reduce(ReduceKind::Max, &[last]).binary(BinaryOp::Max, &self.constant(f32::MIN.into()));
+        let index = self.builder.iota([extent], 0);
+        let candidates = self.binary(BinaryOp::Eq, &largest).select(&index, &index.constant(extent as f64));
+        candidates.reduce(ReduceKind::Min, &[last]).reshape(self.ty().shape.into_iter().take(last))
+    }
+
     /// Slices at indices along an axis.
     pub fn gather(&self, axis: usize, indices: &Value) -> Value {
         self.apply(Gather { axis, batch: None }, &[indices])

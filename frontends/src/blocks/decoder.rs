@@ -30,7 +30,8 @@ pub fn hidden_entries(model: &impl Decoder, tensors: &Inventory<'_>) -> Result<V
 }
 
 /// The entries of a language model: `forward`, a whole sequence to the `logits` of every token; and
-/// `step`, a continuation to the `logits` after the tokens at the positions `last: i32[b]`.
+/// `step`, a continuation to the `logits` after the tokens at the positions `last: i32[b]`, and to the
+/// `best` token there: `i32[b]`, the first of the largest logits.
 ///
 /// # Errors
 /// The first op that could not be applied.
@@ -43,7 +44,9 @@ pub fn language_model_entries(model: &impl Decoder, tensors: &Inventory<'_>) -> 
     let step = ModelBuilder::entry("step", tensors, |m| {
         let (m, tokens, last) = m.next_tokens();
         let x = model.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
-        vec![("logits", model.logits(&m, &model.final_norm(&m, &x)))]
+        let logits = model.logits(&m, &model.final_norm(&m, &x));
+        let best = logits.arg_max_last();
+        vec![("logits", logits), ("best", best)]
     })?;
     Ok(vec![forward, step])
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use castiron_ir::verify::verify;
-use castiron_ir::{Task, Type};
+use castiron_ir::{Dim, Task, Type};
 use serde_json::{Map, Value, json};
 
 use super::{Model, ModelError, Sources, build};
@@ -67,10 +67,9 @@ fn a_decoder_has_forward_and_step() {
     assert_eq!(model.description.task, Task::TextGeneration);
     let step = model.module.entry("step").expect("a decoder steps");
     assert_eq!(step.body.argument_names, ["input_ids", "past", "last"]);
-    assert_eq!(
-        step.body.type_of(step.body.results[0]),
-        &Type::new(castiron_ir::DType::F32, ["b".into(), castiron_ir::Dim::from(11)])
-    );
+    assert_eq!(step.outputs, ["logits", "best"]);
+    let types = [Type::f32([Dim::symbol("b"), 11.into()]), Type::i32(["b"])];
+    assert_eq!(step.body.types_of(&step.body.results), types);
     let states: Vec<_> = step.states.iter().map(|s| (s.name.as_str(), s.instances, s.ty.to_string())).collect();
     let ty = "f32[b,1,c,4]".to_owned();
     assert_eq!(states, [("layers.{i}.key", Some(2), ty.clone()), ("layers.{i}.value", Some(2), ty)]);

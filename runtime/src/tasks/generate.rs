@@ -2,17 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use castiron_ir::{Description, Task};
+use castiron_ir::{DType, Description, Task, Type};
 
 use super::{Pipeline, TaskError};
-use crate::session::Session;
+use crate::session::{Model, Session};
 use crate::tensor::TensorRef;
-use crate::text::{Sampler, Sampling};
+use crate::text::{NoCandidate, Sampler, Sampling};
 
 /// Tokens of a prompt that are computed at once.
 const CHUNK: usize = 512;
 /// Capacities of caches are multiples of this.
 const CAPACITY_STEP: usize = 64;
+
+/// The entry that continues sequences, and its outputs.
+const STEP: &str = "step";
+const LOGITS: &str = "logits";
+const BEST: &str = "best";
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -96,6 +101,7 @@ impl Pipeline {
         if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
             return Err(TaskError::EmptyPrompt);
         }
+        let vocabulary = vocabulary(&self.model)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         self.check_length(longest)?;
         let room = self.description().max_positions.map_or(usize::MAX, |limit| limit - longest + 1);
@@ -103,7 +109,7 @@ impl Pipeline {
         let capacity = (longest + most).next_multiple_of(CAPACITY_STEP);
         let mut session = self.model.session(&[("b", prompts.len()), ("c", capacity)])?;
         let start = Instant::now();
-        let mut rows = Rows::new(prompts, request);
+        let mut rows = Rows::new(prompts, request, vocabulary);
         rows.read_prompts(&mut session)?;
         let (mut prompt_time, mut first, mut steps) = (start.elapsed(), Instant::now(), 0);
         for count in 0..most {
@@ -114,7 +120,7 @@ impl Pipeline {
             if !goes_on || count + 1 == most {
                 break;
             }
-            rows.step(&mut session)?;
+            rows.step(&mut session, count + 1)?;
             steps += 1;
         }
         Ok(Generated { rows: rows.finish(), prompt_time, token_time: first.elapsed(), steps })
@@ -129,15 +135,14 @@ struct Rows<'a> {
     /// Prompt and new tokens of each row, for the repetition penalty.
     history: Vec<Vec<u32>>,
     finish: Vec<Option<Finish>>,
-    /// Scores of the next token, `[rows, vocabulary]`.
-    logits: Vec<f32>,
+    scores: Scores,
     past: Vec<i32>,
     next: Vec<i32>,
     last: Vec<i32>,
 }
 
 impl<'a> Rows<'a> {
-    fn new(prompts: &'a [Vec<u32>], request: &'a Request) -> Rows<'a> {
+    fn new(prompts: &'a [Vec<u32>], request: &'a Request, vocabulary: usize) -> Rows<'a> {
         let sampler = |row: usize| Sampler::new(request.sampling, request.seed.wrapping_add(row as u64));
         let with_room = |prompt: &Vec<u32>| {
             let mut history = Vec::with_capacity(prompt.len() + request.max_new_tokens.min(1 << 16));
@@ -150,7 +155,7 @@ impl<'a> Rows<'a> {
             samplers: (0..prompts.len()).map(sampler).collect(),
             history: prompts.iter().map(with_room).collect(),
             finish: vec![None; prompts.len()],
-            logits: Vec::new(),
+            scores: Scores { vocabulary, basis: Basis::Logits, best: Vec::new(), logits: Vec::new() },
             past: prompts.iter().map(|p| p.len() as i32).collect(),
             next: vec![0; prompts.len()],
             last: vec![0; prompts.len()],
@@ -160,37 +165,45 @@ impl<'a> Rows<'a> {
     /// Computes the prompts in pieces. Shorter ones are filled up; what the filling writes to the cache
     /// is overwritten before any token sees it.
     fn read_prompts(&mut self, session: &mut Session) -> Result<(), TaskError> {
+        self.scores.basis = self.basis(0);
         let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
         for start in (0..longest).step_by(CHUNK) {
             let length = CHUNK.min(longest - start);
             let token = |prompt: &Vec<u32>, i: usize| prompt.get(start + i).map_or(0, |&t| t as i32);
             let ids: Vec<i32> = self.prompts.iter().flat_map(|p| (0..length).map(move |i| token(p, i))).collect();
             let past = vec![start as i32; self.prompts.len()];
-            let end = |prompt: &Vec<u32>| (prompt.len() - 1).checked_sub(start).filter(|&end| end < length);
             let last = |p: &Vec<u32>| (p.len() - 1).saturating_sub(start).min(length - 1) as i32;
             let last: Vec<i32> = self.prompts.iter().map(last).collect();
-            let logits = run(session, [self.prompts.len(), length], &ids, &past, &last)?;
-            let width = logits.len() / self.prompts.len();
-            self.logits.resize(logits.len(), 0.0);
-            for (row, prompt) in self.prompts.iter().enumerate() {
-                if end(prompt).is_some() {
-                    self.logits[row * width..][..width].copy_from_slice(&logits[row * width..][..width]);
-                }
-            }
+            let prompts = self.prompts;
+            let ends_here = |row: usize| (start..start + length).contains(&(prompts[row].len() - 1));
+            self.scores.run(session, [prompts.len(), length], [&ids, &past, &last], ends_here)?;
         }
         Ok(())
     }
 
+    /// Tokens that number `count` cannot be.
+    fn banned(&self, count: usize) -> &'a [u32] {
+        if count < self.request.min_new_tokens { &self.request.end } else { &[] }
+    }
+
+    /// What tokens number `count` are chosen from.
+    fn basis(&self, count: usize) -> Basis {
+        let mut going = (0..self.prompts.len()).filter(|&row| self.finish[row].is_none());
+        let takes_best = |row: usize| self.samplers[row].takes_best(&self.history[row], self.banned(count));
+        if going.all(takes_best) { Basis::Best } else { Basis::Logits }
+    }
+
     /// Chooses the next token of each row; tells whether any row goes on.
     fn choose(&mut self, count: usize, on_token: &mut dyn FnMut(NewToken) -> bool) -> Result<bool, TaskError> {
-        let width = self.logits.len() / self.prompts.len();
-        let banned = if count < self.request.min_new_tokens { self.request.end.as_slice() } else { &[] };
+        let banned = self.banned(count);
         for row in 0..self.prompts.len() {
             if self.finish[row].is_some() {
                 continue;
             }
-            let logits = &self.logits[row * width..][..width];
-            let token = self.samplers[row].choose(logits, &self.history[row], banned)?;
+            let token = match self.scores.basis {
+                Basis::Best => self.scores.best(row)?,
+                Basis::Logits => self.samplers[row].choose(self.scores.logits(row), &self.history[row], banned)?,
+            };
             self.history[row].push(token);
             self.next[row] = token as i32;
             let goes_on = on_token(NewToken { row, token });
@@ -203,10 +216,11 @@ impl<'a> Rows<'a> {
         Ok(self.finish.iter().any(Option::is_none))
     }
 
-    /// Feeds the chosen tokens.
-    fn step(&mut self, session: &mut Session) -> Result<(), TaskError> {
-        let logits = run(session, [self.prompts.len(), 1], &self.next, &self.past, &self.last)?;
-        self.logits.copy_from_slice(logits);
+    /// Feeds the chosen tokens, so that number `count` can be chosen.
+    fn step(&mut self, session: &mut Session, count: usize) -> Result<(), TaskError> {
+        self.scores.basis = self.basis(count);
+        let inputs = [self.next.as_slice(), &self.past, &self.last];
+        self.scores.run(session, [self.prompts.len(), 1], inputs, |_| true)?;
         let going = self.past.iter_mut().zip(&self.finish).filter(|(_, finish)| finish.is_none());
         going.for_each(|(past, _)| *past += 1);
         Ok(())
@@ -222,19 +236,106 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn run<'s>(
-    session: &'s mut Session,
-    shape: [usize; 2],
-    ids: &[i32],
-    past: &[i32],
-    last: &[i32],
-) -> Result<&'s [f32], TaskError> {
-    let rows = [shape[0]];
-    let inputs = [
-        ("input_ids", TensorRef::i32(&shape, ids)?),
-        ("past", TensorRef::i32(&rows, past)?),
-        ("last", TensorRef::i32(&rows, last)?),
-    ];
-    let missing = TaskError::Output { entry: "step", output: "logits", task: Task::TextGeneration };
-    Ok(session.run("step", &inputs)?.get("logits").ok_or(missing)?.as_f32()?)
+/// Which output of the model tokens are chosen from. On a GPU only that one is read.
+#[derive(Clone, Copy)]
+enum Basis {
+    /// The first of the largest scores of each row, which the model finds.
+    Best,
+    /// The scores of all tokens.
+    Logits,
+}
+
+impl Basis {
+    fn output(self) -> &'static str {
+        match self {
+            Basis::Best => BEST,
+            Basis::Logits => LOGITS,
+        }
+    }
+}
+
+/// What the model says of the next token of each row.
+struct Scores {
+    /// Number of tokens that there are.
+    vocabulary: usize,
+    basis: Basis,
+    /// `[rows]`, if that is the basis.
+    best: Vec<i32>,
+    /// `[rows, vocabulary]`, if that is the basis.
+    logits: Vec<f32>,
+}
+
+impl Scores {
+    /// Runs the model on token numbers of a shape, positions before them and the last token of each
+    /// row; keeps the results of the rows that `takes` names.
+    fn run(
+        &mut self,
+        session: &mut Session,
+        shape: [usize; 2],
+        [ids, past, last]: [&[i32]; 3],
+        takes: impl Fn(usize) -> bool,
+    ) -> Result<(), TaskError> {
+        let rows = [shape[0]];
+        let inputs = [
+            ("input_ids", TensorRef::i32(&shape, ids)?),
+            ("past", TensorRef::i32(&rows, past)?),
+            ("last", TensorRef::i32(&rows, last)?),
+        ];
+        let name = self.basis.output();
+        let output = session.run_for(STEP, &inputs, &[name])?.get(name).ok_or(missing(name))?;
+        let is_kept = match self.basis {
+            Basis::Best => keep(output.as_i32()?, rows[0], 1, takes, &mut self.best),
+            Basis::Logits => keep(output.as_f32()?, rows[0], self.vocabulary, takes, &mut self.logits),
+        };
+        if is_kept { Ok(()) } else { Err(missing(name)) }
+    }
+
+    /// The best token of a row.
+    fn best(&self, row: usize) -> Result<u32, NoCandidate> {
+        let token = u32::try_from(self.best[row]).ok().filter(|&token| (token as usize) < self.vocabulary);
+        token.ok_or(NoCandidate(self.vocabulary))
+    }
+
+    /// The scores of a row.
+    fn logits(&self, row: usize) -> &[f32] {
+        &self.logits[row * self.vocabulary..][..self.vocabulary]
+    }
+}
+
+/// Copies some of so many rows; tells whether there are so many.
+fn keep<T: Copy + Default>(
+    from: &[T],
+    rows: usize,
+    width: usize,
+    takes: impl Fn(usize) -> bool,
+    to: &mut Vec<T>,
+) -> bool {
+    if rows.checked_mul(width) != Some(from.len()) {
+        return false;
+    }
+    to.resize(from.len(), T::default());
+    for row in (0..rows).filter(|&row| takes(row)) {
+        to[row * width..][..width].copy_from_slice(&from[row * width..][..width]);
+    }
+    true
+}
+
+/// Number of tokens that a model tells apart: the width of its logits.
+fn vocabulary(model: &Model) -> Result<usize, TaskError> {
+    let outputs = model.entry(STEP).map_or(&[][..], |entry| &entry.outputs);
+    let find = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, ty)| ty);
+    match find(BEST) {
+        Some(Type { dtype: DType::I32, shape }) if shape.len() == 1 => {}
+        _ => return Err(missing(BEST)),
+    }
+    match find(LOGITS) {
+        Some(Type { dtype: DType::F32, shape }) if shape.len() == 2 => {
+            shape[1].as_constant().and_then(|width| usize::try_from(width).ok()).ok_or(missing(LOGITS))
+        }
+        _ => Err(missing(LOGITS)),
+    }
+}
+
+fn missing(output: &'static str) -> TaskError {
+    TaskError::Output { entry: STEP, output, task: Task::TextGeneration }
 }

@@ -92,10 +92,10 @@ impl Sampler {
     /// # Errors
     /// A row without any score above -∞. NaN counts as -∞.
     pub fn choose(&mut self, logits: &[f32], history: &[u32], banned: &[u32]) -> Result<u32, NoCandidate> {
-        let penalty = self.settings.repetition_penalty;
-        if (penalty == 1.0 || history.is_empty()) && banned.is_empty() {
+        if self.leaves_scores(history, banned) {
             return self.choose_from(logits);
         }
+        let penalty = self.settings.repetition_penalty;
         let mut scores = std::mem::take(&mut self.scores);
         scores.clear();
         scores.extend_from_slice(logits);
@@ -113,6 +113,15 @@ impl Sampler {
         let chosen = self.choose_from(&scores);
         self.scores = scores;
         chosen
+    }
+
+    /// Whether [`Sampler::choose`] takes the first of the largest scores, whatever they are.
+    pub fn takes_best(&self, history: &[u32], banned: &[u32]) -> bool {
+        self.settings.is_greedy() && self.leaves_scores(history, banned)
+    }
+
+    fn leaves_scores(&self, history: &[u32], banned: &[u32]) -> bool {
+        (self.settings.repetition_penalty == 1.0 || history.is_empty()) && banned.is_empty()
     }
 
     fn choose_from(&mut self, scores: &[f32]) -> Result<u32, NoCandidate> {

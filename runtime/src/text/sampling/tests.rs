@@ -36,6 +36,15 @@ fn greedy_takes_the_first_of_the_best() {
 }
 
 #[test]
+fn what_changes_the_order_does_not_take_the_best() {
+    let takes_best = |settings: Sampling, banned: &[u32]| Sampler::new(settings, 0).takes_best(&[1], banned);
+    assert!(takes_best(Sampling::GREEDY, &[]));
+    assert!(!takes_best(Sampling::GREEDY, &[2]));
+    assert!(!takes_best(DRAW, &[]));
+    assert!(!takes_best(Sampling { repetition_penalty: 1.1, ..Sampling::GREEDY }, &[]));
+}
+
+#[test]
 fn draws_follow_the_probabilities() {
     close(&shares(DRAW, &logits(), &[]), &[0.15, 0.5, 0.05, 0.3]);
     // A temperature of ½ squares them: 225, 2500, 25, 900 of 3650.
