@@ -37,7 +37,8 @@ impl<'a> Expressions<'a> {
         let mut feeds_varying = vec![false; count];
         let walks = |(node, level): &(&RowNode, &Level)| level.varies || matches!(node, RowNode::Reduce(..));
         for (node, _) in program.nodes.iter().zip(&levels).filter(walks) {
-            node.operands().for_each(|operand| feeds_varying[usize::from(operand)] |= !levels[usize::from(operand)].varies);
+            node.operands()
+                .for_each(|operand| feeds_varying[usize::from(operand)] |= !levels[usize::from(operand)].varies);
         }
         Expressions {
             program,

@@ -14,25 +14,21 @@
 
 use castiron_ir::Dim;
 use castiron_runtime::program::Matmul;
-use castiron_runtime::program::gpu::{AdapterClass, Condition, Features};
 use castiron_runtime::program::WeightForm;
+use castiron_runtime::program::gpu::{AdapterClass, Condition, Features};
 use castiron_runtime::program::view::View;
 use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
 
 use super::WgslFault;
 use super::operand::Operand;
-use super::panel::{Chunk, Panels, QUAD};
+use super::panel::{Chunk, Panels, QUAD, Step, Walk, Work};
 use super::rows::write_element;
 use super::shader::{Writer, dim_text};
 use super::space::Space;
 
-/// Elements of `x` that lanes load at once.
-const LANES: usize = 8;
 /// Invocations of a workgroup on GPUs.
 const GPU_GROUP: u32 = 64;
-/// Rows of a tile that invocations of a GPU's workgroup share among four.
-const SHARED_ROWS: usize = 32;
-/// Elements of `k` of such a tile.
+/// Elements of `k` of a tile in workgroup memory.
 const SHARED_DEPTH: usize = 32;
 
 /// A way to compute a product.
@@ -143,10 +139,10 @@ impl Product<'_> {
     /// Writes the calls that finish the sums of a run of rows.
     fn write_calls(&self, w: &mut Writer<'_>, row: &str) {
         for r in 0..self.rows {
-            for j in 0..QUAD {
-                let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}_{r}[{j}]")).collect();
-                w.line(format!("finish({row} + {r}u, column + {j}u, {});", sums.join(", ")));
-            }
+            w.open("for (var j = 0u; j < 4u; j++)");
+            let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}_{r}[j]")).collect();
+            w.line(format!("finish({row} + {r}u, column + j, {});", sums.join(", ")));
+            w.close();
         }
     }
 
@@ -189,78 +185,18 @@ impl Product<'_> {
         w.line(format!("let first_row = {}u*(group / {across}u);", self.rows));
         w.line("let quad = place % 4u;");
         self.panels.write_bases(w, "(place / 4u)");
-        let x = self.write_rows(w, "first_row")?;
+        let x = FromRows { rows: self.write_rows(w, "first_row")?, k: self.matrix.k };
         self.write_sums(w);
-        let (block, blocks) = (self.panels.block(), self.panels.blocks());
-        if blocks > 0 {
-            w.open(format!("for (var block = 0u; block < {blocks}u; block++)"));
-            self.write_lane_loads(w, &x, &format!("{block}u*block"), block, self.matrix.k % block != 0)?;
-            self.panels.write_block(w, "block", &mut |w, k, values| {
-                self.write_products(w, &x, &format!("{block}u*block + {k}u"), k, values)
-            })?;
-            w.close();
-        }
+        let stretches = format!("{}u", self.panels.stretches());
+        self.panels.write_walk(w, &Walk { first: "0u", end: &stretches, stride: 1 }, &x)?;
         if self.panels.tail() > 0 {
-            let start = blocks * block;
-            self.write_lane_loads(w, &x, &format!("{start}u"), self.panels.tail(), true)?;
-            self.panels.write_tail(w, &mut |w, k, values| {
-                self.write_products(w, &x, &format!("{}u", start + k), k, values)
-            })?;
+            self.panels.write_tail(w, &x)?;
         }
         w.line(format!("let column = {}u + 4u*place;", self.chunk.first * PANEL));
         w.open("if (is_mine)");
         self.write_calls(w, "first_row");
         w.close();
         Ok((vec![(Dim::from(across), 1), (row_groups, 1)], size))
-    }
-
-    /// Writes what each lane loads of `x`, for the first 8 lanes of a subgroup.
-    fn write_lane_loads(
-        &self,
-        w: &mut Writer<'_>,
-        x: &[Operand<'_>],
-        start: &str,
-        count: usize,
-        may_exceed: bool,
-    ) -> Result<(), WgslFault> {
-        if !w.features().subgroups {
-            return Ok(());
-        }
-        for (r, row) in x.iter().enumerate() {
-            for part in 0..count.div_ceil(LANES) {
-                let at = format!("{start} + {}u + lane % {LANES}u", part * LANES);
-                let at = if may_exceed { format!("min({at}, {}u)", self.matrix.k - 1) } else { at };
-                let value = row.load(w, &format!("({at})"))?;
-                w.line(format!("let x{r}_{part} = {value};"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the products of one element of `k`.
-    fn write_products(
-        &self,
-        w: &mut Writer<'_>,
-        x: &[Operand<'_>],
-        at: &str,
-        k: usize,
-        values: &[String],
-    ) -> Result<(), WgslFault> {
-        for (r, row) in x.iter().enumerate() {
-            let value = if w.features().subgroups {
-                format!("subgroupBroadcast(x{r}_{}, {}u)", k / LANES, k % LANES)
-            } else if self.matrix.encoding.is_quantised() && !self.matrix.k.is_multiple_of(self.panels.block()) {
-                row.load(w, &format!("min({at}, {}u)", self.matrix.k - 1))?
-            } else {
-                row.load(w, &format!("({at})"))?
-            };
-            let name = format!("v{r}_{k}");
-            w.line(format!("let {name} = vec4<f32>({value});"));
-            for (g, weight) in values.iter().enumerate() {
-                w.line(format!("sum{g}_{r} = fma({name}, {weight}, sum{g}_{r});"));
-            }
-        }
-        Ok(())
     }
 
     fn write_split(&self, w: &mut Writer<'_>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
@@ -272,20 +208,13 @@ impl Product<'_> {
         w.line(format!("let panel = group % {panels}u;"));
         w.line(format!("let first_row = group / {panels}u;"));
         self.panels.write_bases(w, "panel");
-        let x = self.write_rows(w, "first_row")?;
+        let x = FromRows { rows: self.write_rows(w, "first_row")?, k: self.matrix.k };
         self.write_sums(w);
-        let (block, blocks) = (self.panels.block(), self.panels.blocks());
-        w.open(format!("for (var block = slice; block < {blocks}u; block += 16u)"));
-        self.panels.write_block(w, "block", &mut |w, k, values| {
-            self.write_products(w, &x, &format!("{block}u*block + {k}u"), k, values)
-        })?;
-        w.close();
+        let stretches = format!("{}u", self.panels.stretches());
+        self.panels.write_walk(w, &Walk { first: "slice", end: &stretches, stride: GPU_GROUP / 4 }, &x)?;
         if self.panels.tail() > 0 {
-            w.open("if (slice == 15u)");
-            let start = blocks * block;
-            self.panels.write_tail(w, &mut |w, k, values| {
-                self.write_products(w, &x, &format!("{}u", start + k), k, values)
-            })?;
+            w.open("if (slice == 0u)");
+            self.panels.write_tail(w, &x)?;
             w.close();
         }
         w.shared("slices", &format!("array<vec4<f32>, {GPU_GROUP}>"));
@@ -307,12 +236,11 @@ impl Product<'_> {
     }
 
     fn write_shared(&self, w: &mut Writer<'_>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
-        let (tile_rows, depth) = (4 * self.rows, SHARED_DEPTH);
-        debug_assert!(tile_rows <= SHARED_ROWS);
+        let tile_rows = 4 * self.rows;
         let quads = self.panel_count() * PANEL / QUAD;
         let across = quads.div_ceil(16);
         let row_groups = self.row_count().div_ceil(tile_rows as i64);
-        w.shared("tile", &format!("array<f32, {}>", tile_rows * depth));
+        w.shared("tile", &format!("array<f32, {}>", tile_rows * SHARED_DEPTH));
         w.line(format!("if (group >= {across}u*{}) {{ return; }}", dim_text(&row_groups)));
         w.line(format!("let place = min(16u*(group % {across}u) + local % 16u, {}u);", quads - 1));
         w.line(format!("let is_mine = 16u*(group % {across}u) + local % 16u < {quads}u;"));
@@ -321,23 +249,16 @@ impl Product<'_> {
         w.line("let quad = place % 4u;");
         self.panels.write_bases(w, "(place / 4u)");
         self.write_sums(w);
-        let (block, blocks, k) = (self.panels.block(), self.panels.blocks(), self.matrix.k);
-        let per_tile = depth / block;
-        w.open(format!("for (var start = 0u; start < {k}u; start += {depth}u)"));
+        let (stretch, stretches, k) = (self.panels.stretch(), self.panels.stretches(), self.matrix.k);
+        w.open(format!("for (var start = 0u; start < {k}u; start += {SHARED_DEPTH}u)"));
         self.write_tile(w, tile_rows)?;
-        w.open(format!("for (var inner = 0u; inner < {per_tile}u && start / {block}u + inner < {blocks}u; inner++)"));
-        self.panels.write_block(w, &format!("(start / {block}u + inner)"), &mut |w, k, values| {
-            self.write_shared_products(w, &format!("{block}u*inner + {k}u"), k, values);
-            Ok(())
-        })?;
-        w.close();
+        let x = FromTile { rows: self.rows };
+        let first = format!("start / {stretch}u");
+        let end = format!("min({first} + {}u, {stretches}u)", SHARED_DEPTH / stretch);
+        self.panels.write_walk(w, &Walk { first: &first, end: &end, stride: 1 }, &x)?;
         if self.panels.tail() > 0 {
-            w.open(format!("if (start + {depth}u >= {k}u)"));
-            let start = blocks * block % depth;
-            self.panels.write_tail(w, &mut |w, k, values| {
-                self.write_shared_products(w, &format!("{}u", start + k), k, values);
-                Ok(())
-            })?;
+            w.open(format!("if (start + {SHARED_DEPTH}u >= {k}u)"));
+            self.panels.write_tail(w, &x)?;
             w.close();
         }
         w.close();
@@ -363,13 +284,70 @@ impl Product<'_> {
         w.line("workgroupBarrier();");
         Ok(())
     }
+}
 
-    fn write_shared_products(&self, w: &mut Writer<'_>, at: &str, k: usize, values: &[String]) {
-        for r in 0..self.rows {
-            w.line(format!("let v{r}_{k} = vec4<f32>(tile[{SHARED_DEPTH}u*(mine + {r}u) + {at}]);"));
-            for (g, weight) in values.iter().enumerate() {
-                w.line(format!("sum{g}_{r} = fma(v{r}_{k}, {weight}, sum{g}_{r});"));
+/// Rows of `x` in memory: each lane loads an element and passes it around, or all load all.
+struct FromRows<'v> {
+    rows: Vec<Operand<'v>>,
+    k: usize,
+}
+
+impl FromRows<'_> {
+    fn load(&self, w: &mut Writer<'_>, row: usize, at: &str, may_exceed: bool) -> Result<String, WgslFault> {
+        // The weights of elements beyond the end are zeros, so any element will do.
+        let at = if may_exceed { format!("min({at}, {}u)", self.k - 1) } else { format!("({at})") };
+        self.rows[row].load(w, &at)
+    }
+}
+
+impl Work for FromRows<'_> {
+    fn begin(&self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
+        if w.features().subgroups {
+            for row in 0..self.rows.len() {
+                let value = self.load(w, row, &format!("{} + {}", step.base, step.lane_offset), step.may_exceed)?;
+                w.line(format!("let x{row} = {value};"));
             }
         }
+        Ok(())
+    }
+
+    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
+        for row in 0..self.rows.len() {
+            let value = if w.features().subgroups {
+                format!("subgroupBroadcast(x{row}, {slot}u)")
+            } else {
+                self.load(w, row, &format!("{} + {}u", step.base, step.offsets[slot]), step.may_exceed)?
+            };
+            write_products(w, row, slot, &value, weights);
+        }
+        Ok(())
+    }
+}
+
+/// A tile of `x` in workgroup memory.
+struct FromTile {
+    rows: usize,
+}
+
+impl Work for FromTile {
+    fn begin(&self, _: &mut Writer<'_>, _: &Step) -> Result<(), WgslFault> {
+        Ok(())
+    }
+
+    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
+        for row in 0..self.rows {
+            let at = format!("{SHARED_DEPTH}u*(mine + {row}u) + {} - start + {}u", step.base, step.offsets[slot]);
+            write_products(w, row, slot, &format!("tile[{at}]"), weights);
+        }
+        Ok(())
+    }
+}
+
+/// Adds the products of an element of a row with the weights of each group.
+fn write_products(w: &mut Writer<'_>, row: usize, slot: usize, value: &str, weights: &[String]) {
+    let name = format!("v{row}_{slot}");
+    w.line(format!("let {name} = vec4<f32>({value});"));
+    for (g, weight) in weights.iter().enumerate() {
+        w.line(format!("sum{g}_{row} = fma({name}, {weight}, sum{g}_{row});"));
     }
 }

@@ -311,9 +311,7 @@ fn check_signature(program: &Program, entry: &EntryProgram) -> Result<(), WgslEr
     let states = program.states.iter().map(|state| (&state.name, state.ty.dtype));
     let named = entry.inputs.iter().chain(&entry.outputs).map(|(name, ty)| (name, ty.dtype)).chain(states);
     match { named }.find(|(_, dtype)| !shader::is_word(*dtype)) {
-        Some((name, dtype)) => {
-            Err(WgslError::Signature { entry: entry.name.clone(), name: name.clone(), dtype })
-        }
+        Some((name, dtype)) => Err(WgslError::Signature { entry: entry.name.clone(), name: name.clone(), dtype }),
         None => Ok(()),
     }
 }

@@ -34,6 +34,12 @@ impl<'v> Operand<'v> {
         Ok(Operand { view, base, step })
     }
 
+    /// A view's row whose address has been written.
+    pub fn at_address(view: &'v View, address: &str) -> Operand<'v> {
+        let step = view.strides.last().cloned().unwrap_or_else(|| Dim::constant(0));
+        Operand { view, base: address.to_owned(), step }
+    }
+
     /// The element at a position of the row, as an f32.
     pub fn load(&self, w: &mut Writer<'_>, position: &str) -> Result<String, WgslFault> {
         match self.view.place {

@@ -1,8 +1,8 @@
 //! Packed weights in WGSL: the panels that the CPU reads, taken apart in the shader.
 //!
 //! An invocation works on four neighbouring columns, a quad: a quarter of a panel, and what one load
-//! of a vector brings. Blocks of 8 or 32 contracted elements are unrolled. How panels are laid out is
-//! drawn in `castiron_runtime::weights`.
+//! of a vector brings. Eight contracted elements are a step, which is unrolled; a block of quantised
+//! elements is four steps. How panels are laid out is drawn in `castiron_runtime::weights`.
 
 use castiron_runtime::program::gpu::MAX_BINDING_BYTES;
 use castiron_runtime::program::view::Place;
@@ -13,8 +13,35 @@ use super::shader::Writer;
 
 /// Columns that an invocation works on.
 pub(super) const QUAD: usize = 4;
-/// Elements of `k` of a block of dense panels.
-const DENSE_BLOCK: usize = 8;
+/// Elements of `k` of a step, and lanes that load what it multiplies with.
+pub(super) const STEP: usize = 8;
+
+/// Eight elements of `k`, or fewer at the end.
+pub(super) struct Step {
+    /// The first of them.
+    pub base: String,
+    /// How far each is from the first.
+    pub offsets: Vec<usize>,
+    /// How far the one of a lane is from the first.
+    pub lane_offset: &'static str,
+    /// Whether some may lie beyond the end of `k`; their weights are zeros.
+    pub may_exceed: bool,
+}
+
+/// What is done with each step.
+pub(super) trait Work {
+    /// Loads what the step multiplies with.
+    fn begin(&self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault>;
+    /// Adds the products of element `slot` of the step with the weights of each group.
+    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault>;
+}
+
+/// The runs of steps that an invocation works on, as expressions.
+pub(super) struct Walk<'e> {
+    pub first: &'e str,
+    pub end: &'e str,
+    pub stride: u32,
+}
 
 /// A packed weight, or the part of it that is bound, as an array of vectors.
 pub(super) struct Panels {
@@ -22,9 +49,6 @@ pub(super) struct Panels {
     name: String,
     is_f16: bool,
 }
-
-/// What is done with an element of `k`: its number within the block, and the weights of each group.
-type Each<'e> = dyn FnMut(&mut Writer<'_>, usize, &[String]) -> Result<(), WgslFault> + 'e;
 
 /// A run of panels that is bound at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,33 +101,33 @@ impl Panels {
         Ok(Panels { matrix: *matrix, name, is_f16 })
     }
 
-    /// Elements of `k` that are unrolled together.
-    pub fn block(&self) -> usize {
-        if self.matrix.encoding.is_quantised() { BLOCK } else { DENSE_BLOCK }
+    /// Elements of `k` that a number of a walk stands for: a block, or a step of dense weights.
+    pub fn stretch(&self) -> usize {
+        if self.matrix.encoding.is_quantised() { BLOCK } else { STEP }
     }
 
-    /// Blocks that are worked on in a loop; the rest is for [`Panels::tail`].
-    pub fn blocks(&self) -> usize {
-        if self.matrix.encoding.is_quantised() { self.matrix.k.div_ceil(BLOCK) } else { self.matrix.k / DENSE_BLOCK }
+    /// Whole stretches; what remains is for [`Panels::write_tail`].
+    pub fn stretches(&self) -> usize {
+        if self.matrix.encoding.is_quantised() { self.matrix.k.div_ceil(BLOCK) } else { self.matrix.k / STEP }
     }
 
-    /// Elements of `k` after the last block.
+    /// Elements of `k` after the last stretch.
     pub fn tail(&self) -> usize {
-        if self.matrix.encoding.is_quantised() { 0 } else { self.matrix.k % DENSE_BLOCK }
+        self.matrix.k.saturating_sub(self.stretches() * self.stretch())
     }
 
     /// Vectors of a group's panel.
     fn panel_vectors(&self) -> usize {
         match self.matrix.encoding {
             Encoding::F32 | Encoding::F16 | Encoding::BF16 => self.matrix.k * PANEL / QUAD,
-            _ => self.blocks() * self.block_vectors(),
+            _ => self.stretches() * self.stretch_vectors(),
         }
     }
 
-    /// Vectors of a block of a panel.
-    fn block_vectors(&self) -> usize {
+    /// Vectors of a stretch of a panel.
+    fn stretch_vectors(&self) -> usize {
         match self.matrix.encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::BF16 => DENSE_BLOCK * PANEL / QUAD,
+            Encoding::F32 | Encoding::F16 | Encoding::BF16 => STEP * PANEL / QUAD,
             quantised => quantised.block().1 * PANEL / 16,
         }
     }
@@ -120,116 +144,142 @@ impl Panels {
         }
     }
 
-    /// Writes what a block shares, and calls `each(k, values of all groups)` in the order in which the
-    /// elements lie. `block` is its number, `quad` that within the panel.
-    pub fn write_block(
-        &self,
-        w: &mut Writer<'_>,
-        block: &str,
-        each: &mut Each<'_>,
-    ) -> Result<(), WgslFault> {
-        let vectors = self.block_vectors();
+    /// Writes a loop over stretches. `quad` is the quad within the panel.
+    pub fn write_walk(&self, w: &mut Writer<'_>, walk: &Walk<'_>, work: &dyn Work) -> Result<(), WgslFault> {
+        let Walk { first, end, stride } = walk;
+        w.open(format!("for (var stretch = {first}; stretch < {end}; stretch += {stride}u)"));
         for group in 0..self.matrix.groups {
-            w.line(format!("let block{group} = panel{group} + {vectors}u*{block};"));
+            w.line(format!("let block{group} = panel{group} + {}u*stretch;", self.stretch_vectors()));
         }
         match self.matrix.encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::BF16 => self.write_dense(w, 0..DENSE_BLOCK, each),
-            quantised => self.write_quantised(w, quantised, each),
+            Encoding::F32 | Encoding::F16 | Encoding::BF16 => {
+                self.write_dense(w, &dense_step(format!("{STEP}u*stretch"), STEP), work)?;
+            }
+            quantised => self.write_block(w, quantised, work)?,
         }
+        w.close();
+        Ok(())
     }
 
-    /// As [`Panels::write_block`], for the elements after the last block.
-    pub fn write_tail(&self, w: &mut Writer<'_>, each: &mut Each<'_>) -> Result<(), WgslFault> {
-        let at = self.blocks() * self.block_vectors();
+    /// Writes the elements after the last stretch.
+    pub fn write_tail(&self, w: &mut Writer<'_>, work: &dyn Work) -> Result<(), WgslFault> {
+        let at = self.stretches() * self.stretch_vectors();
         for group in 0..self.matrix.groups {
             w.line(format!("let block{group} = panel{group} + {at}u;"));
         }
-        self.write_dense(w, 0..self.tail(), each)
+        let first = format!("{}u", self.stretches() * STEP);
+        self.write_dense(w, &dense_step(first, self.tail()), work)
     }
 
-    fn write_dense(
-        &self,
-        w: &mut Writer<'_>,
-        range: std::ops::Range<usize>,
-        each: &mut Each<'_>,
-    ) -> Result<(), WgslFault> {
+    fn write_dense(&self, w: &mut Writer<'_>, step: &Step, work: &dyn Work) -> Result<(), WgslFault> {
         let name = &self.name;
-        for k in range {
-            let mut values = Vec::new();
+        work.begin(w, step)?;
+        for slot in 0..step.offsets.len() {
+            let mut weights = Vec::new();
             for group in 0..self.matrix.groups {
-                let at = format!("{name}[block{group} + {}u + quad]", k * PANEL / QUAD);
+                let at = format!("{name}[block{group} + {}u + quad]", slot * PANEL / QUAD);
                 let value = match self.matrix.encoding {
                     Encoding::F32 => at,
                     Encoding::F16 if self.is_f16 => format!("vec4<f32>({at})"),
                     encoding => {
-                        w.line(format!("let bits{group}_{k} = {at};"));
-                        dense_quad(encoding, &format!("bits{group}_{k}"))
+                        w.line(format!("let bits{group}_{slot} = {at};"));
+                        float_quad(encoding, &format!("bits{group}_{slot}"))
                     }
                 };
-                w.line(format!("let w{group}_{k}_ = {value};"));
-                values.push(format!("w{group}_{k}_"));
+                w.line(format!("let weight{group}_{slot} = {value};"));
+                weights.push(format!("weight{group}_{slot}"));
             }
-            each(w, k, &values)?;
+            work.multiply(w, step, slot, &weights)?;
         }
         Ok(())
     }
 
-    fn write_quantised(
-        &self,
-        w: &mut Writer<'_>,
-        encoding: Encoding,
-        each: &mut Each<'_>,
-    ) -> Result<(), WgslFault> {
+    /// Writes the scales of a block, and a loop over its steps.
+    fn write_block(&self, w: &mut Writer<'_>, encoding: Encoding, work: &dyn Work) -> Result<(), WgslFault> {
         let name = &self.name;
-        let numbers = if encoding == Encoding::Q4_1 { 2 } else { 1 };
+        let layout = Layout::of(encoding);
         for group in 0..self.matrix.groups {
-            for (number, what) in ["scale", "minimum"].into_iter().take(numbers).enumerate() {
-                let at = format!("{name}[block{group} + {}u + quad / 2u]", 2 * number);
-                w.line(format!("let {what}{group}_bits = {at};"));
+            for (number, what) in ["scale", "minimum"].into_iter().take(layout.numbers).enumerate() {
+                w.line(format!("let {what}{group}_bits = {name}[block{group} + {}u + quad / 2u];", 2 * number));
                 let half = format!("select({what}{group}_bits.xy, {what}{group}_bits.zw, quad % 2u == 1u)");
                 w.line(format!("let {what}{group}_half = {half};"));
-                w.line(format!("let {what}{group} = {};", dense_quad(Encoding::F16, &format!("{what}{group}_half"))));
+                w.line(format!("let {what}{group} = {};", float_quad(Encoding::F16, &format!("{what}{group}_half"))));
             }
             if encoding == Encoding::Q4_0 {
                 w.line(format!("let minimum{group} = -8.0*scale{group};"));
             }
-            let octet = (encoding.block().1 - 2 * numbers) * PANEL / 2 / 16;
-            w.line(format!("let words{group} = block{group} + {}u + {octet}u*(quad / 2u) + quad % 2u;", 2 * numbers));
+            let (start, octet) = (2 * layout.numbers, layout.octet);
+            w.line(format!("let words{group} = block{group} + {start}u + {octet}u*(quad / 2u) + quad % 2u;"));
         }
-        let words = if encoding == Encoding::Q8_0 { BLOCK / 4 } else { BLOCK / 8 };
-        for word in 0..words {
+        w.open(format!("for (var step = 0u; step < {}u; step++)", BLOCK / STEP));
+        let step = layout.step(self.matrix.k);
+        work.begin(w, &step)?;
+        for word in 0..layout.words {
             for group in 0..self.matrix.groups {
-                w.line(format!("let word{group}_{word} = {name}[words{group} + {}u];", 2 * word));
-            }
-            let per_byte = if encoding == Encoding::Q8_0 { 1 } else { 2 };
-            for (byte, part) in (0..4).flat_map(|byte| (0..per_byte).map(move |part| (byte, part))) {
-                let k = 4 * word + byte + part * BLOCK / 2;
-                let mut values = Vec::new();
-                for group in 0..self.matrix.groups {
-                    let shift = 8 * byte + 4 * part;
-                    let word = format!("word{group}_{word}");
-                    let value = match encoding {
-                        Encoding::Q8_0 => {
-                            // The sign comes along when the byte is moved to the top and back.
-                            format!("scale{group} * vec4<f32>((bitcast<vec4<i32>>({word}) << vec4<u32>({}u)) >> vec4<u32>(24u))", 24 - shift)
-                        }
-                        _ => {
-                            let nibble = format!("vec4<f32>(({word} >> vec4<u32>({shift}u)) & vec4<u32>(15u))");
-                            format!("fma({nibble}, scale{group}, minimum{group})")
-                        }
-                    };
-                    w.line(format!("let w{group}_{k}_ = {value};"));
-                    values.push(format!("w{group}_{k}_"));
-                }
-                each(w, k, &values)?;
+                let at = format!("words{group} + 2u*({}u*step + {word}u)", layout.words);
+                w.line(format!("let word{group}_{word} = {name}[{at}];"));
             }
         }
+        for slot in 0..STEP {
+            let mut weights = Vec::new();
+            for group in 0..self.matrix.groups {
+                let value = if encoding == Encoding::Q8_0 {
+                    let word = format!("bitcast<vec4<i32>>(word{group}_{})", slot / 4);
+                    // The sign comes along when the byte is moved to the top and back.
+                    let up = 24 - 8 * (slot % 4);
+                    format!("scale{group} * vec4<f32>(({word} << vec4<u32>({up}u)) >> vec4<u32>(24u))")
+                } else {
+                    let shift = 8 * (slot % 4) + 4 * (slot / 4);
+                    let nibble = format!("vec4<f32>((word{group}_0 >> vec4<u32>({shift}u)) & vec4<u32>(15u))");
+                    format!("fma({nibble}, scale{group}, minimum{group})")
+                };
+                w.line(format!("let weight{group}_{slot} = {value};"));
+                weights.push(format!("weight{group}_{slot}"));
+            }
+            work.multiply(w, &step, slot, &weights)?;
+        }
+        w.close();
         Ok(())
     }
 }
 
+fn dense_step(base: String, count: usize) -> Step {
+    Step { base, offsets: (0..count).collect(), lane_offset: "lane % 8u", may_exceed: count < STEP }
+}
+
+/// How a block of quantised elements lies in a panel, in vectors of 16 bytes.
+struct Layout {
+    /// 16-bit numbers of a column.
+    numbers: usize,
+    /// Vectors of eight columns' integers.
+    octet: usize,
+    /// Words of a column that a step reads.
+    words: usize,
+}
+
+impl Layout {
+    fn of(encoding: Encoding) -> Layout {
+        let numbers = if encoding == Encoding::Q4_1 { 2 } else { 1 };
+        let octet = (encoding.block().1 - 2 * numbers) * PANEL / 2 / 16;
+        Layout { numbers, octet, words: if encoding == Encoding::Q8_0 { 2 } else { 1 } }
+    }
+
+    /// The elements of a step: those of two words of bytes, or of one word of nibbles, whose halves are
+    /// 16 elements apart.
+    fn step(&self, k: usize) -> Step {
+        let may_exceed = !k.is_multiple_of(BLOCK);
+        if self.words == 2 {
+            let offsets = (0..STEP).collect();
+            return Step { base: format!("{BLOCK}u*stretch + 8u*step"), offsets, lane_offset: "lane % 8u", may_exceed };
+        }
+        let offsets = (0..STEP).map(|slot| slot % 4 + slot / 4 * BLOCK / 2).collect();
+        let lane_offset = "lane % 4u + 16u*(lane / 4u % 2u)";
+        Step { base: format!("{BLOCK}u*stretch + 4u*step"), offsets, lane_offset, may_exceed }
+    }
+}
+
 /// Four 16-bit floats in two words.
-fn dense_quad(encoding: Encoding, bits: &str) -> String {
+fn float_quad(encoding: Encoding, bits: &str) -> String {
     match encoding {
         Encoding::BF16 => format!(
             "bitcast<vec4<f32>>(vec4<u32>({bits}.x << 16u, {bits}.x & 0xffff0000u, {bits}.y << 16u, {bits}.y & 0xffff0000u))"
@@ -278,19 +328,18 @@ impl Panels {
             let quad = match encoding {
                 Encoding::F32 => "bits".to_owned(),
                 Encoding::F16 if self.is_f16 => "vec4<f32>(bits)".to_owned(),
-                _ => dense_quad(encoding, "bits"),
+                _ => float_quad(encoding, "bits"),
             };
             w.line(format!("let values = {quad};"));
             return w.line("return values[lane % 4u];");
         }
-        let numbers = if encoding == Encoding::Q4_1 { 2 } else { 1 };
-        w.line(format!("let block = panel + {}u*(k / {BLOCK}u);", self.block_vectors()));
+        let Layout { numbers, octet, .. } = Layout::of(encoding);
+        w.line(format!("let block = panel + {}u*(k / {BLOCK}u);", self.stretch_vectors()));
         for (number, what) in ["scale", "minimum"].into_iter().take(numbers).enumerate() {
             let at = format!("{name}[block + {}u + lane / 8u][lane / 2u % 4u]", 2 * number);
             w.line(format!("let {what}_bits = {at};"));
             w.line(format!("let {what} = unpack2x16float({what}_bits)[lane % 2u];"));
         }
-        let octet = (encoding.block().1 - 2 * numbers) * PANEL / 2 / 16;
         let is_bytes = encoding == Encoding::Q8_0;
         let (word, shift) = if is_bytes {
             (format!("(k % {BLOCK}u) / 4u"), "8u*(k % 4u)")

@@ -179,7 +179,10 @@ pub(super) fn reduce_group(w: &mut Writer<'_>, name: &str, kind: RowReduce, size
     let mut half = size / 2;
     while half > 0 {
         let other = format!("{shared}[local + {half}u]");
-        w.line(format!("if (local < {half}u) {{ {shared}[local] = {}; }}", combine(kind, &format!("{shared}[local]"), &other)));
+        w.line(format!(
+            "if (local < {half}u) {{ {shared}[local] = {}; }}",
+            combine(kind, &format!("{shared}[local]"), &other)
+        ));
         w.line("workgroupBarrier();");
         half /= 2;
     }

@@ -92,13 +92,6 @@ impl<'a> Writer<'a> {
         self.line("}");
     }
 
-    /// Closes a block, and opens the one that is executed instead.
-    pub fn otherwise(&mut self) {
-        self.depth -= 1;
-        self.line("} else {");
-        self.depth += 1;
-    }
-
     /// Begins a function of this shader: what is written until it ends is its body.
     pub fn begin_function(&mut self) -> Suspended {
         let depth = std::mem::replace(&mut self.depth, 1);
@@ -209,14 +202,16 @@ impl<'a> Writer<'a> {
         for (i, bound) in self.bound.iter().enumerate() {
             let access = if bound.read_write { "read_write" } else { "read" };
             let (number, name, element) = (i + 1, &bound.name, bound.element);
-            text.push_str(&format!(
-                "@group(0) @binding({number}) var<storage, {access}> {name}: array<{element}>;\n"
-            ));
+            text.push_str(&format!("@group(0) @binding({number}) var<storage, {access}> {name}: array<{element}>;\n"));
         }
         self.shared.iter().for_each(|line| text.push_str(&format!("{line}\n")));
         self.functions.iter().for_each(|function| text.push_str(&format!("\n{}", function.text())));
         self.own.iter().for_each(|function| text.push_str(&format!("\n{function}")));
-        let subgroups = if self.features.subgroups { ", @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) lanes: u32" } else { "" };
+        let subgroups = if self.features.subgroups {
+            ", @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) lanes: u32"
+        } else {
+            ""
+        };
         text.push_str(&format!(
             "\n@compute @workgroup_size({size})\nfn main(@builtin(workgroup_id) group_id: vec3<u32>, \
              @builtin(local_invocation_index) local: u32{subgroups}) {{\n  \
@@ -251,7 +246,13 @@ pub(super) fn dim_text(dim: &Dim) -> String {
     }
     let text = dim.text(&|symbol| format!("sizes.{symbol}"));
     // There is no negation of u32, but differences wrap as they should.
-    if text.starts_with('-') { format!("(0u{text})") } else if text.contains(['+', '-']) { format!("({text})") } else { text }
+    if text.starts_with('-') {
+        format!("(0u{text})")
+    } else if text.contains(['+', '-']) {
+        format!("({text})")
+    } else {
+        text
+    }
 }
 
 /// Whether elements of a type are words of their own in device memory.

@@ -93,7 +93,10 @@ fn shaders(arguments: &Inspect) -> Outcome {
 /// What the runtime executes.
 fn program(arguments: &Inspect) -> Outcome {
     let machine = Machine { threads: Some(1), device: None };
-    let model = Model::open(load::artifact(&arguments.source, &machine)?, load::options(&arguments.source.compiling, &machine))?;
+    let model = Model::open(
+        load::artifact(&arguments.source, &machine)?,
+        load::options(&arguments.source.compiling, &machine),
+    )?;
     let is_wanted = |name: &str| arguments.entry.as_deref().is_none_or(|wanted| wanted == name);
     let entries: Vec<&EntryProgram> = model.program().entries.iter().filter(|e| is_wanted(&e.name)).collect();
     if entries.is_empty() {

@@ -17,7 +17,10 @@ pub(super) fn run(arguments: &Verify) -> Outcome {
     if compiling.weights.is_none() && is_quantised(&checkpoint) {
         compiling.weights = Some(Weights::F32);
     }
-    let model = Model::open(load::made(&checkpoint, &compiling, &arguments.machine)?, load::options(&compiling, &arguments.machine))?;
+    let model = Model::open(
+        load::made(&checkpoint, &compiling, &arguments.machine)?,
+        load::options(&compiling, &arguments.machine),
+    )?;
     let tolerance = Tolerance { atol: arguments.atol, rtol: arguments.rtol };
     let comparisons = verify(&model, &arguments.folder.join("reference.safetensors"), tolerance)?;
     let passes = comparisons.iter().all(|c| c.failures == 0);

@@ -9,7 +9,7 @@ use castiron_runtime::program::row::RowReduce;
 
 use super::{Widths, row, score, visible, write_span};
 use crate::wgsl::WgslFault;
-use crate::wgsl::operand::{LOWEST, literal};
+use crate::wgsl::operand::{LOWEST, Operand, literal};
 use crate::wgsl::rows::reduce_group;
 use crate::wgsl::shader::{Writer, dim_text};
 use crate::wgsl::space::unravel;
@@ -75,16 +75,47 @@ pub fn write(
     w.shared("scores", &format!("array<f32, {}>", division.heads as u32 * CHUNK));
     write_scores(w, kernel, &widths, &division, size)?;
     write_weights(w, &division, size);
-    write_values(w, kernel, &widths, &division, size)?;
-    if is_cut {
-        write_partial(w, kernel, &widths, &division, size, &parts[4])?;
-    } else {
-        write_result(w, kernel, &widths, &division, size)?;
-    }
+    let scratch = if is_cut { Some(write_records(w, kernel, &widths, &division, &parts[4])?) } else { None };
+    write_values(w, kernel, &widths, &division, size, &mut |w| {
+        let Some(scratch) = &scratch else { return write_result(w, kernel, &division) };
+        (0..division.heads).for_each(|h| w.line(format!("{scratch}[record{h} + channel] = sum{h};")));
+        Ok(())
+    })?;
     Ok(grid.into_iter().map(|extent| (extent, 1)).collect())
 }
 
-/// Loads the queries of all heads, by lanes or for all invocations, and writes the scores of the chunk.
+/// Adds the products of a few channels of queries and keys.
+fn write_dots(
+    w: &mut Writer<'_>,
+    kernel: &AttentionKernel,
+    division: &Division,
+    k: &Operand<'_>,
+    (first, count, width): (&str, usize, usize),
+) -> Result<(), WgslFault> {
+    let by_lanes = w.features().subgroups;
+    if by_lanes {
+        for h in 0..division.heads {
+            let q = Operand::at_address(&kernel.q, &format!("q{h}_at"));
+            let value = q.load(w, &format!("min({first} + lane % {LANES}u, {}u)", width - 1))?;
+            w.line(format!("let q{h} = {value};"));
+        }
+    }
+    for j in 0..count {
+        let value = k.load(w, &format!("({first} + {j}u)"))?;
+        w.line(format!("let k{j} = {value};"));
+        for h in 0..division.heads {
+            let q = if by_lanes {
+                format!("subgroupBroadcast(q{h}, {j}u)")
+            } else {
+                format!("queries[{}u + {first} + {j}u]", h * width)
+            };
+            w.line(format!("dot{h} = fma({q}, k{j}, dot{h});"));
+        }
+    }
+    Ok(())
+}
+
+/// Loads the queries of all heads for all invocations, and writes the scores of the chunk.
 fn write_scores(
     w: &mut Writer<'_>,
     kernel: &AttentionKernel,
@@ -100,15 +131,10 @@ fn write_scores(
     for h in 0..division.heads {
         w.line(format!("let head{h} = first_head + {h}u;"));
         let q = row(w, &kernel.q, &["batch", "key_head", &format!("head{h}"), "query"], &format!("q{h}_at"))?;
-        if by_lanes {
-            for part in 0..widths.key.div_ceil(LANES) {
-                let value = q.load(w, &format!("min({}u + lane % {LANES}u, {}u)", part * LANES, widths.key - 1))?;
-                w.line(format!("let q{h}_{part} = {scale} * {value};"));
-            }
-        } else {
+        if !by_lanes {
             w.open(format!("for (var d = local; d < {}u; d += {size}u)", widths.key));
             let value = q.load(w, "d")?;
-            w.line(format!("queries[{}u + d] = {scale} * {value};", h * widths.key));
+            w.line(format!("queries[{}u + d] = {value};", h * widths.key));
             w.close();
         }
         w.line(format!("var largest{h} = {LOWEST};"));
@@ -122,22 +148,19 @@ fn write_scores(
     w.line("let near_key = min(key, end - 1u);");
     let k = row(w, &kernel.k, &["batch", "key_head", "near_key"], "k_at")?;
     (0..division.heads).for_each(|h| w.line(format!("var dot{h} = 0.0;")));
-    for d in 0..widths.key {
-        let value = k.load(w, &format!("{d}u"))?;
-        w.line(format!("let k{d} = {value};"));
-        for h in 0..division.heads {
-            let q = if by_lanes {
-                format!("subgroupBroadcast(q{h}_{}, {}u)", d / LANES, d % LANES)
-            } else {
-                format!("queries[{}u]", h * widths.key + d)
-            };
-            w.line(format!("dot{h} = fma({q}, k{d}, dot{h});"));
-        }
+    let whole = widths.key / LANES * LANES;
+    if whole > 0 {
+        w.open(format!("for (var d = 0u; d < {whole}u; d += {LANES}u)"));
+        write_dots(w, kernel, division, &k, ("d", LANES, widths.key))?;
+        w.close();
+    }
+    if whole < widths.key {
+        write_dots(w, kernel, division, &k, (&format!("{whole}u"), widths.key - whole, widths.key))?;
     }
     let visible = visible(w, kernel, "query", "key")?;
     w.line(format!("let is_visible = key < end && {visible};"));
     for h in 0..division.heads {
-        let score = score(w, kernel, &format!("dot{h}"), [&format!("head{h}"), "query", "key"])?;
+        let score = score(w, kernel, &format!("({scale} * dot{h})"), [&format!("head{h}"), "query", "key"])?;
         w.line(format!("let score{h} = select({LOWEST}, {score}, is_visible);"));
         w.line(format!("largest{h} = max(largest{h}, score{h});"));
         w.line(format!("if (key < end) {{ scores[{}u + key - start] = score{h}; }}", h as u32 * CHUNK));
@@ -167,20 +190,23 @@ fn write_weights(w: &mut Writer<'_>, division: &Division, size: u32) {
     w.line("workgroupBarrier();");
 }
 
-/// Adds the values of the chunk: an invocation has channels `local`, `local + size`, …
+/// Adds the values of the chunk: an invocation has channels `local`, `local + size`, … in turn, so that
+/// it needs few sums at once.
 fn write_values(
     w: &mut Writer<'_>,
     kernel: &AttentionKernel,
     widths: &Widths,
     division: &Division,
     size: u32,
+    finish: &mut dyn FnMut(&mut Writer<'_>) -> Result<(), WgslFault>,
 ) -> Result<(), WgslFault> {
-    let channels = channels(widths, size);
-    for (h, c) in (0..division.heads).flat_map(|h| (0..channels).map(move |c| (h, c))) {
-        w.line(format!("var sum{h}_{c} = 0.0;"));
-    }
     let by_lanes = w.features().subgroups;
     let step = if by_lanes { LANES } else { 1 };
+    let rounds = widths.value.div_ceil(size as usize);
+    w.open(format!("for (var round = 0u; round < {rounds}u; round++)"));
+    w.line(format!("let channel = {size}u*round + local;"));
+    w.line(format!("let near_channel = min(channel, {}u);", widths.value - 1));
+    (0..division.heads).for_each(|h| w.line(format!("var sum{h} = 0.0;")));
     w.open(format!("for (var first = start; first < end; first += {step}u)"));
     if by_lanes {
         for h in 0..division.heads {
@@ -192,67 +218,42 @@ fn write_values(
     for j in 0..step {
         w.line(format!("let key{j} = min(first + {j}u, end - 1u);"));
         let v = row(w, &kernel.v, &["batch", "key_head", &format!("key{j}")], &format!("v{j}_at"))?;
+        let value = v.load(w, "near_channel")?;
+        w.line(format!("let v{j} = {value};"));
         for h in 0..division.heads {
             let weight = if by_lanes {
                 format!("subgroupBroadcast(p{h}, {j}u)")
             } else {
                 format!("scores[{}u + first - start]", h as u32 * CHUNK)
             };
-            w.line(format!("let p{h}_{j} = {weight};"));
-        }
-        for c in 0..channels {
-            let value = v.load(w, &channel(widths, size, c))?;
-            w.line(format!("let v{j}_{c} = {value};"));
-            for h in 0..division.heads {
-                w.line(format!("sum{h}_{c} = fma(p{h}_{j}, v{j}_{c}, sum{h}_{c});"));
-            }
+            w.line(format!("sum{h} = fma({weight}, v{j}, sum{h});"));
         }
     }
+    w.close();
+    w.open(format!("if (channel < {}u)", widths.value));
+    finish(w)?;
+    w.close();
     w.close();
     Ok(())
 }
 
-/// Channels of an invocation.
-fn channels(widths: &Widths, size: u32) -> usize {
-    widths.value.div_ceil(size as usize)
-}
-
-/// Channel number `c` of an invocation, the last one again beyond the end.
-fn channel(widths: &Widths, size: u32, c: usize) -> String {
-    let at = format!("{}u + local", c * size as usize);
-    if (c + 1) * size as usize > widths.value { format!("min({at}, {}u)", widths.value - 1) } else { format!("({at})") }
-}
-
 /// A query that sees no key gives zeros.
-fn write_result(
-    w: &mut Writer<'_>,
-    kernel: &AttentionKernel,
-    widths: &Widths,
-    division: &Division,
-    size: u32,
-) -> Result<(), WgslFault> {
+fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, division: &Division) -> Result<(), WgslFault> {
     for h in 0..division.heads {
-        w.line(format!("let factor{h} = select(1.0 / total{h}, 0.0, total{h} == 0.0);"));
         let out = row(w, &kernel.out, &["batch", "key_head", &format!("head{h}"), "query"], &format!("out{h}_at"))?;
-        for c in 0..channels(widths, size) {
-            let at = format!("({}u + local)", c * size as usize);
-            w.open(format!("if ({at} < {}u)", widths.value));
-            out.store(w, &at, &format!("factor{h} * sum{h}_{c}"))?;
-            w.close();
-        }
+        out.store(w, "channel", &format!("select(sum{h} / total{h}, 0.0, total{h} == 0.0)"))?;
     }
     Ok(())
 }
 
-/// Writes what a chunk gives.
-fn write_partial(
+/// Writes where the records of a chunk lie, with what they hold for all channels; gives their memory.
+fn write_records(
     w: &mut Writer<'_>,
     kernel: &AttentionKernel,
     widths: &Widths,
     division: &Division,
-    size: u32,
     chunk: &str,
-) -> Result<(), WgslFault> {
+) -> Result<String, WgslFault> {
     let scratch = w.scratch(0)?;
     let [_, g, r, s, ..] = &kernel.extents;
     let (g, r, s, chunks) = (dim_text(g), dim_text(r), dim_text(s), dim_text(&division.chunks));
@@ -260,16 +261,12 @@ fn write_partial(
     for h in 0..division.heads {
         w.line(format!("let number{h} = ((batch*{g} + key_head)*{r} + head{h})*{s} + query;"));
         w.line(format!("let record{h} = {record}u*(number{h}*{chunks} + {chunk});"));
-        for c in 0..channels(widths, size) {
-            let at = format!("{}u + local", c * size as usize);
-            w.line(format!("if ({at} < {}u) {{ {scratch}[record{h} + {at}] = sum{h}_{c}; }}", widths.value));
-        }
         w.open("if (local == 0u)");
         w.line(format!("{scratch}[record{h} + {}u] = largest{h};", widths.value));
         w.line(format!("{scratch}[record{h} + {}u] = total{h};", widths.value + 1));
         w.close();
     }
-    Ok(())
+    Ok(scratch)
 }
 
 /// Writes how the chunks of each query are put together; gives the grid.

@@ -35,7 +35,11 @@ pub(super) fn methods(kernel: &AttentionKernel) -> Vec<(Condition, Method)> {
     let [_, _, _, s, t, ..] = &kernel.extents;
     let subgroups = Features { subgroups: true, f16: false };
     let mut methods = Vec::new();
-    let sizes = [(AdapterClass::Cpu, subgroups, 8), (AdapterClass::Cpu, Features::NONE, 8), (AdapterClass::Gpu, Features::NONE, 64)];
+    let sizes = [
+        (AdapterClass::Cpu, subgroups, 8),
+        (AdapterClass::Cpu, Features::NONE, 8),
+        (AdapterClass::Gpu, Features::NONE, 64),
+    ];
     for (class, features, size) in sizes {
         let condition = |at_most| Condition { features, class: Some(class), at_most };
         let few = condition(Some((s.clone(), FEW_QUERIES)));

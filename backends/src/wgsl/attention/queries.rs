@@ -56,14 +56,15 @@ pub fn write(w: &mut Writer<'_>, kernel: &AttentionKernel, size: u32) -> Result<
 /// The query, multiplied by the scale, in vectors of four, and the sums.
 fn write_query(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -> Result<(), WgslFault> {
     let q = row(w, &kernel.q, &["batch", "key_head", "head", "query"], "q_at")?;
+    // A loop over an array keeps the shader small; what is used often then has a name.
+    let quads = widths.key.div_ceil(4);
+    w.line(format!("var loaded: array<vec4<f32>, {quads}>;"));
+    w.open(format!("for (var d = 0u; d < {}u; d++)", widths.key));
+    let value = q.load(w, "d")?;
+    w.line(format!("loaded[d / 4u][d % 4u] = {value};"));
+    w.close();
     let scale = literal(w, kernel.scale);
-    for c in 0..widths.key.div_ceil(4) {
-        let mut elements = Vec::new();
-        for d in 4 * c..4 * c + 4 {
-            elements.push(if d < widths.key { q.load(w, &format!("{d}u"))? } else { "0.0".to_owned() });
-        }
-        w.line(format!("let q{c} = {scale} * vec4<f32>({});", elements.join(", ")));
-    }
+    (0..quads).for_each(|c| w.line(format!("let q{c} = {scale} * loaded[{c}];")));
     for c in 0..widths.value.div_ceil(4) {
         w.line(format!("var sum{c} = vec4<f32>(0.0);"));
     }
@@ -110,7 +111,8 @@ fn quad(w: &Writer<'_>, name: &str, width: usize, c: usize) -> String {
         return format!("{name}[{quads}u*j + {c}u]");
     }
     let element = |d: usize| format!("subgroupBroadcast({name}{}, {}u)", d / LANES, d % LANES);
-    let elements: Vec<String> = (4 * c..4 * c + 4).map(|d| if d < width { element(d) } else { "0.0".to_owned() }).collect();
+    let elements: Vec<String> =
+        (4 * c..4 * c + 4).map(|d| if d < width { element(d) } else { "0.0".to_owned() }).collect();
     format!("vec4<f32>({})", elements.join(", "))
 }
 
@@ -183,9 +185,12 @@ fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -
     w.line("let factor = select(1.0 / total, 0.0, total == 0.0);");
     w.open("if (tile_first + local <= tile_last)");
     let out = row(w, &kernel.out, &["batch", "key_head", "head", "query"], "out_at")?;
-    for e in 0..widths.value {
-        out.store(w, &format!("{e}u"), &format!("factor * sum{}[{}]", e / 4, e % 4))?;
-    }
+    let quads = widths.value.div_ceil(4);
+    let sums: Vec<String> = (0..quads).map(|c| format!("sum{c}")).collect();
+    w.line(format!("var result = array<vec4<f32>, {quads}>({});", sums.join(", ")));
+    w.open(format!("for (var e = 0u; e < {}u; e++)", widths.value));
+    out.store(w, "e", "factor * result[e / 4u][e % 4u]")?;
+    w.close();
     w.close();
     Ok(())
 }
