@@ -22,7 +22,7 @@ use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
 use super::WgslFault;
 use super::operand::Operand;
 use super::panel::{Chunk, Panels, QUAD, Step, Walk, Work};
-use super::rows::write_element;
+use super::rows::{Given, write_element};
 use super::shader::{Writer, dim_text};
 use super::space::Space;
 
@@ -130,7 +130,8 @@ impl Product<'_> {
         w.line(format!("if (row >= {rows} || column >= {columns}u) {{ return; }}"));
         let outer = self.space.outer_indices(w, "row", "i");
         let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}")).collect();
-        write_element(w, &self.space, &outer, "column", &sums)?;
+        write_element(w, &self.space, &outer, "column", Given { values: &sums, views: 1 })?;
+        w.operand = 0;
         let parameters: Vec<String> = sums.iter().map(|sum| format!("{sum}: f32")).collect();
         w.end_function(&format!("finish(row: u32, column: u32, {})", parameters.join(", ")), suspended);
         Ok(())

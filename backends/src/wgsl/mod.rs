@@ -188,6 +188,7 @@ impl<'a> Generator<'a> {
                 w.line(format!("// {}", kernel.label));
                 w.open(format!("if (group >= {before} && group < {end})"));
             }
+            w.kernel = group[i];
             let number = if i == 0 { "group".to_owned() } else { format!("(group - {before})") };
             grids.push(rows::write_map(&mut w, rows, &number)?);
             if !is_single {

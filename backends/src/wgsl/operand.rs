@@ -78,14 +78,22 @@ pub(super) struct Operands<'v> {
 }
 
 impl<'v> Operands<'v> {
-    /// Writes the addresses of all operands.
-    pub fn new(w: &mut Writer<'_>, operands: &'v RowOperands, outer: &[String]) -> Result<Operands<'v>, WgslFault> {
+    /// Writes the addresses of all operands. `others` is the number of views that the kernel has before.
+    pub fn new(
+        w: &mut Writer<'_>,
+        operands: &'v RowOperands,
+        outer: &[String],
+        others: usize,
+    ) -> Result<Operands<'v>, WgslFault> {
         let mut all = Operands { inputs: Vec::new(), outputs: Vec::new() };
+        w.operand = others as u32;
         for (i, view) in operands.inputs.iter().enumerate() {
             all.inputs.push(Operand::new(w, view, outer, &format!("x{i}_at"))?);
+            w.operand += 1;
         }
         for (i, view) in operands.outputs.iter().enumerate() {
             all.outputs.push(Operand::new(w, view, outer, &format!("y{i}_at"))?);
+            w.operand += 1;
         }
         Ok(all)
     }

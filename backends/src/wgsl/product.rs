@@ -5,7 +5,7 @@ use castiron_runtime::program::Product;
 
 use super::WgslFault;
 use super::operand::Operand;
-use super::rows::write_element;
+use super::rows::{Given, write_element};
 use super::shader::{Writer, dim_text};
 use super::space::unravel;
 
@@ -30,7 +30,9 @@ pub(super) fn write_product(w: &mut Writer<'_>, product: &Product) -> Result<(Ve
     w.line(format!("let column = {COLUMNS}u*{} + local;", parts[2]));
     let over = |row: &str| -> Vec<String> { outer.iter().cloned().chain([row.to_owned()]).collect() };
     w.line(format!("let near_column = min(column, {last_column});"));
+    w.operand = 1;
     let rhs = Operand::new(w, &product.rhs, &over("near_column"), "rhs_at")?;
+    w.operand = 0;
     let mut lhs = Vec::new();
     for r in 0..ROWS {
         w.line(format!("let row{r}_ = min(first_row + {r}u, {last_row});"));
@@ -59,7 +61,7 @@ fn write_epilogue(w: &mut Writer<'_>, product: &Product, batch: &[Dim]) -> Resul
     w.line(format!("if (row >= {} || column >= {}) {{ return; }}", dim_text(m), dim_text(n)));
     let mut outer = unravel(w, batch, "number", "i");
     outer.push("row".to_owned());
-    write_element(w, &space, &outer, "column", &["sum0".to_owned()])?;
+    write_element(w, &space, &outer, "column", Given { values: &["sum0".to_owned()], views: 2 })?;
     w.end_function("finish(number: u32, row: u32, column: u32, sum0: f32)", suspended);
     Ok(())
 }

@@ -38,9 +38,18 @@ pub(super) fn write_map(w: &mut Writer<'_>, rows: &Rows, group: &str) -> Result<
     w.open(format!("if (element < {})", dim_text(&elements)));
     let indices = unravel(w, &space.extents, "element", "i");
     let (position, outer) = indices.split_last().ok_or(WgslFault::Order)?;
-    write_element(w, &space, outer, position, &[])?;
+    write_element(w, &space, outer, position, Given { values: &[], views: 0 })?;
     w.close();
     Ok(vec![(elements, MAP_GROUP)])
+}
+
+/// What a kernel has before the operands of its row program.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// Accumulators, which are the program's first inputs.
+    pub values: &'a [String],
+    /// Number of views.
+    pub views: usize,
 }
 
 /// The work of a map, or of an epilogue, at one element.
@@ -49,12 +58,12 @@ pub(super) fn write_element(
     space: &Space,
     outer: &[String],
     position: &str,
-    given: &[String],
+    given: Given<'_>,
 ) -> Result<(), WgslFault> {
-    let operands = Operands::new(w, &space.operands, outer)?;
+    let operands = Operands::new(w, &space.operands, outer, given.views)?;
     let program = &space.operands.program;
     let mut expressions = Expressions::new(program, position, &dim_text(space.row()));
-    let from = FromMemory { operands: &operands, given, position: position.to_owned() };
+    let from = FromMemory { operands: &operands, given: given.values, position: position.to_owned() };
     // Everything is read before anything is written: results may lie where operands do.
     let mut values = Vec::new();
     for (i, &stored) in program.stores.iter().enumerate() {
@@ -90,7 +99,7 @@ pub(super) fn write_rows(w: &mut Writer<'_>, rows: &Rows) -> Result<(Vec<(Dim, u
     let size = row_group(space.row());
     w.line(format!("if (group >= {}) {{ return; }}", dim_text(&count)));
     let outer = space.outer_indices(w, "group", "i");
-    let operands = Operands::new(w, &space.operands, &outer)?;
+    let operands = Operands::new(w, &space.operands, &outer, 0)?;
     let from = FromMemory { operands: &operands, given: &[], position: "at".to_owned() };
     let program = &space.operands.program;
     let mut expressions = Expressions::new(program, "at", &dim_text(space.row()));

@@ -17,8 +17,9 @@ pub(super) const MAP_GROUP: u32 = 256;
 /// A shader being written.
 pub(super) struct Writer<'a> {
     pub program: &'a Program,
-    /// Number of the kernel, for reports of indices out of range.
+    /// Number of the kernel, and of the operand among its views, for reports of indices out of range.
     pub kernel: u32,
+    pub operand: u32,
     /// Symbols of the entry, in the order of the uniform buffer.
     symbols: &'a [String],
     features: Features,
@@ -27,7 +28,7 @@ pub(super) struct Writer<'a> {
     /// Functions that only this shader has.
     own: Vec<String>,
     shared: Vec<String>,
-    /// Numbers of the inputs whose indices are checked.
+    /// How many indices are checked.
     checked: u32,
     body: String,
     depth: usize,
@@ -57,6 +58,7 @@ impl<'a> Writer<'a> {
         Writer {
             program,
             kernel,
+            operand: 0,
             symbols,
             features,
             bound: Vec::new(),
@@ -180,10 +182,10 @@ impl<'a> Writer<'a> {
     pub fn checked_index(&mut self, value: &str, bound: &str) -> Result<String, WgslFault> {
         self.bind(Resource::Status, "status", "atomic<u32>", true)?;
         let check = self.function(Function::CheckedIndex);
-        let (number, kernel) = (self.checked, self.kernel);
+        let (number, kernel, operand) = (self.checked, self.kernel, self.operand);
         self.checked += 1;
         let name = format!("row{number}");
-        self.line(format!("let {name} = {check}({value}, {bound}, {kernel}u, {number}u);"));
+        self.line(format!("let {name} = {check}({value}, {bound}, {kernel}u, {operand}u);"));
         Ok(name)
     }
 

@@ -130,7 +130,7 @@ fn write_scores(
     }
     for h in 0..division.heads {
         w.line(format!("let head{h} = first_head + {h}u;"));
-        let q = row(w, &kernel.q, &["batch", "key_head", &format!("head{h}"), "query"], &format!("q{h}_at"))?;
+        let q = row(w, kernel, &kernel.q, &["batch", "key_head", &format!("head{h}"), "query"], &format!("q{h}_at"))?;
         if !by_lanes {
             w.open(format!("for (var d = local; d < {}u; d += {size}u)", widths.key));
             let value = q.load(w, "d")?;
@@ -146,7 +146,7 @@ fn write_scores(
     w.open(format!("for (var tile = start; tile < end; tile += {size}u)"));
     w.line("let key = tile + local;");
     w.line("let near_key = min(key, end - 1u);");
-    let k = row(w, &kernel.k, &["batch", "key_head", "near_key"], "k_at")?;
+    let k = row(w, kernel, &kernel.k, &["batch", "key_head", "near_key"], "k_at")?;
     (0..division.heads).for_each(|h| w.line(format!("var dot{h} = 0.0;")));
     let whole = widths.key / LANES * LANES;
     if whole > 0 {
@@ -217,7 +217,7 @@ fn write_values(
     }
     for j in 0..step {
         w.line(format!("let key{j} = min(first + {j}u, end - 1u);"));
-        let v = row(w, &kernel.v, &["batch", "key_head", &format!("key{j}")], &format!("v{j}_at"))?;
+        let v = row(w, kernel, &kernel.v, &["batch", "key_head", &format!("key{j}")], &format!("v{j}_at"))?;
         let value = v.load(w, "near_channel")?;
         w.line(format!("let v{j} = {value};"));
         for h in 0..division.heads {
@@ -240,7 +240,8 @@ fn write_values(
 /// A query that sees no key gives zeros.
 fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, division: &Division) -> Result<(), WgslFault> {
     for h in 0..division.heads {
-        let out = row(w, &kernel.out, &["batch", "key_head", &format!("head{h}"), "query"], &format!("out{h}_at"))?;
+        let out =
+            row(w, kernel, &kernel.out, &["batch", "key_head", &format!("head{h}"), "query"], &format!("out{h}_at"))?;
         out.store(w, "channel", &format!("select(sum{h} / total{h}, 0.0, total{h} == 0.0)"))?;
     }
     Ok(())
@@ -276,7 +277,7 @@ pub fn write_merge(w: &mut Writer<'_>, kernel: &AttentionKernel, size: u32) -> R
     w.line(format!("if (group >= {}) {{ return; }}", dim_text(&Dim::product(&grid))));
     let indices = unravel(w, &grid, "group", "part");
     let names: Vec<&str> = indices.iter().map(String::as_str).collect();
-    let out = row(w, &kernel.out, &names, "out_at")?;
+    let out = row(w, kernel, &kernel.out, &names, "out_at")?;
     let scratch = w.scratch(0)?;
     let (chunks, record) = (dim_text(&kernel.extents[4].div_ceil(CHUNK.into())), widths.value + 2);
     w.line(format!("let first = {record}u*group*{chunks};"));

@@ -140,8 +140,16 @@ fn score(
     Ok(text)
 }
 
-/// Writes the address of a view's row.
-fn row<'v>(w: &mut Writer<'_>, view: &'v View, indices: &[&str], name: &str) -> Result<Operand<'v>, WgslFault> {
+/// Writes the address of a row of queries, keys, values or the result.
+fn row<'v>(
+    w: &mut Writer<'_>,
+    kernel: &AttentionKernel,
+    view: &'v View,
+    indices: &[&str],
+    name: &str,
+) -> Result<Operand<'v>, WgslFault> {
     let indices: Vec<String> = indices.iter().map(|&i| i.to_owned()).collect();
+    let read = [&kernel.q, &kernel.k, &kernel.v];
+    w.operand = read.iter().position(|operand| std::ptr::eq(*operand, view)).unwrap_or(0) as u32;
     Operand::new(w, view, &indices, name)
 }

@@ -55,7 +55,7 @@ pub fn write(w: &mut Writer<'_>, kernel: &AttentionKernel, size: u32) -> Result<
 
 /// The query, multiplied by the scale, in vectors of four, and the sums.
 fn write_query(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -> Result<(), WgslFault> {
-    let q = row(w, &kernel.q, &["batch", "key_head", "head", "query"], "q_at")?;
+    let q = row(w, kernel, &kernel.q, &["batch", "key_head", "head", "query"], "q_at")?;
     // A loop over an array keeps the shader small; what is used often then has a name.
     let quads = widths.key.div_ceil(4);
     w.line(format!("var loaded: array<vec4<f32>, {quads}>;"));
@@ -91,7 +91,7 @@ fn write_tile(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths, siz
         w.open(format!("for (var at = local; at < {}u; at += {size}u)", TILE * quads));
         w.line(format!("let key = min(start + at / {quads}u, end_key - 1u);"));
         w.line(format!("let d = 4u*(at % {quads}u);"));
-        let operand = row(w, view, &["batch", "key_head", "key"], "row_at")?;
+        let operand = row(w, kernel, view, &["batch", "key_head", "key"], "row_at")?;
         let mut elements = Vec::new();
         for j in 0..4 {
             let value = operand.load(w, &format!("min(d + {j}u, {}u)", width - 1))?;
@@ -119,6 +119,7 @@ fn quad(w: &Writer<'_>, name: &str, width: usize, c: usize) -> String {
 /// What lanes load of key or value `key`.
 fn write_lane_loads(
     w: &mut Writer<'_>,
+    kernel: &AttentionKernel,
     view: &castiron_runtime::program::view::View,
     width: usize,
     name: &str,
@@ -126,7 +127,7 @@ fn write_lane_loads(
     if !w.features().subgroups {
         return Ok(());
     }
-    let operand = row(w, view, &["batch", "key_head", "near_key"], "row_at")?;
+    let operand = row(w, kernel, view, &["batch", "key_head", "near_key"], "row_at")?;
     for part in 0..width.div_ceil(LANES) {
         let at = format!("{}u + lane % {LANES}u", part * LANES);
         let at = if (part + 1) * LANES > width { format!("min({at}, {}u)", width - 1) } else { at };
@@ -141,7 +142,7 @@ fn write_scores(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -
     w.open(format!("for (var j = 0u; j < {TILE}u; j++)"));
     w.line("let key = start + j;");
     w.line("let near_key = min(key, end_key - 1u);");
-    write_lane_loads(w, &kernel.k, widths.key, "keys")?;
+    write_lane_loads(w, kernel, &kernel.k, widths.key, "keys")?;
     w.line("var dot = vec4<f32>(0.0);");
     for c in 0..widths.key.div_ceil(4) {
         let key = quad(w, "keys", widths.key, c);
@@ -169,7 +170,7 @@ fn write_correction(w: &mut Writer<'_>, widths: &Widths) {
 fn write_values(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -> Result<(), WgslFault> {
     w.open(format!("for (var j = 0u; j < {TILE}u; j++)"));
     w.line("let near_key = min(start + j, end_key - 1u);");
-    write_lane_loads(w, &kernel.v, widths.value, "values")?;
+    write_lane_loads(w, kernel, &kernel.v, widths.value, "values")?;
     w.line(format!("let p = select(exp(scores[j] - largest), 0.0, scores[j] == {LOWEST});"));
     w.line("total += p;");
     for c in 0..widths.value.div_ceil(4) {
@@ -184,7 +185,7 @@ fn write_values(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -
 fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -> Result<(), WgslFault> {
     w.line("let factor = select(1.0 / total, 0.0, total == 0.0);");
     w.open("if (tile_first + local <= tile_last)");
-    let out = row(w, &kernel.out, &["batch", "key_head", "head", "query"], "out_at")?;
+    let out = row(w, kernel, &kernel.out, &["batch", "key_head", "head", "query"], "out_at")?;
     let quads = widths.value.div_ceil(4);
     let sums: Vec<String> = (0..quads).map(|c| format!("sum{c}")).collect();
     w.line(format!("var result = array<vec4<f32>, {quads}>({});", sums.join(", ")));
