@@ -6,23 +6,34 @@ use castiron::compiler::{self, Options};
 use castiron_backends::weights::WeightFormat;
 use castiron_frontends::checkpoint::Checkpoint;
 use castiron_runtime::cpu::isa::Isa;
-use castiron_runtime::session::{self, Model, RunError, Session};
+use castiron_runtime::gpu::{GpuOptions, Mask};
+use castiron_runtime::session::{self, Device, Model, RunError, Session};
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tensor::TensorRef;
 
-/// Compiles a checkpoint with f32 weights, or as the checkpoint has them.
+/// Two threads of the CPU.
+pub fn cpu(isa: Isa) -> session::Options {
+    session::Options { threads: 2, isa, device: Device::Cpu }
+}
+
+/// The machine's best GPU, without some of its features.
+pub fn gpu(mask: Mask) -> session::Options {
+    let gpu = GpuOptions { mask, ..GpuOptions::default() };
+    session::Options { device: Device::Gpu(gpu), ..session::Options::default() }
+}
+
+/// Compiles a checkpoint for what shall execute it.
 ///
 /// # Errors
 /// Those of the compiler and of the runtime, as text.
-pub fn open(path: &Path, weights: WeightFormat, isa: Isa) -> Result<Pipeline, String> {
+pub fn open(path: &Path, weights: WeightFormat, executed: session::Options) -> Result<Pipeline, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let artifact = folder.path().join("model.iron");
     let checkpoint = Checkpoint::open(path).map_err(|e| e.to_string())?;
-    let options = Options { weights, ..Options::default() };
+    let options = Options { weights, wgsl: executed.device != Device::Cpu, ..Options::default() };
     let compilation = compiler::compile(&checkpoint, &options).map_err(|e| e.to_string())?;
     compilation.write(&artifact, &|_| {}).map_err(|e| e.to_string())?;
-    let options = session::Options { threads: 2, isa, ..session::Options::default() };
-    Ok(Pipeline::new(Model::open(&artifact, options).map_err(|e| e.to_string())?))
+    Ok(Pipeline::new(Model::open(&artifact, executed).map_err(|e| e.to_string())?))
 }
 
 /// Feeds tokens to `step` at a position; gives the scores of the next one.

@@ -6,6 +6,8 @@ use std::path::Path;
 use castiron::published::{MINILM, SMOLLM2};
 use castiron_backends::weights::WeightFormat;
 use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::gpu::Mask;
+use castiron_runtime::session::Options;
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::text::{EncodeOptions, Sampling};
@@ -41,7 +43,11 @@ fn golden<T: DeserializeOwned>(name: &str) -> Vec<T> {
 }
 
 fn smollm2(weights: WeightFormat) -> Pipeline {
-    compiled::open(&SMOLLM2.fetch().unwrap(), weights, Isa::detect()).unwrap()
+    compiled::open(&SMOLLM2.fetch().unwrap(), weights, compiled::cpu(Isa::detect())).unwrap()
+}
+
+fn minilm(executed: Options) -> Pipeline {
+    compiled::open(&MINILM.fetch().unwrap(), WeightFormat::Keep, executed).unwrap()
 }
 
 /// The reference goes on beyond ends of text.
@@ -96,9 +102,29 @@ fn logits(pipeline: &Pipeline, context: &[u32]) -> Vec<f32> {
     compiled::step(&mut session, context, 0).unwrap()
 }
 
+/// Shaders expand 4-bit weights exactly and round nothing.
+#[test]
+fn smollm2_in_four_bits_on_a_gpu_writes_what_transformers_writes() {
+    const TOKENS: usize = 32;
+    let path = SMOLLM2.fetch().unwrap();
+    let mut pipeline = compiled::open(&path, WeightFormat::Keep, compiled::gpu(Mask::default())).unwrap();
+    for entry in golden::<Generated>("smollm2.json").iter().take(3) {
+        let tokens = greedy(&mut pipeline, &entry.ids, TOKENS);
+        assert_eq!(tokens, entry.new_ids[..TOKENS], "after {:?}", entry.text);
+    }
+}
+
 #[test]
 fn minilm_embeds_what_transformers_embeds() {
-    let mut pipeline = compiled::open(&MINILM.fetch().unwrap(), WeightFormat::Keep, Isa::detect()).unwrap();
+    check_embeddings(minilm(compiled::cpu(Isa::detect())));
+}
+
+#[test]
+fn minilm_on_a_gpu_embeds_what_transformers_embeds() {
+    check_embeddings(minilm(compiled::gpu(Mask::default())));
+}
+
+fn check_embeddings(mut pipeline: Pipeline) {
     let entries = golden::<Embedded>("minilm.json");
     assert_eq!(entries.len(), 10);
     let texts: Vec<&str> = entries.iter().map(|e| e.text.as_str()).collect();

@@ -42,6 +42,24 @@ fn a_checkpoint_is_compiled_once_and_run() {
 }
 
 #[test]
+fn time_on_a_gpu_is_told_kernel_by_kernel() {
+    let llama = fixture("llama-gqa");
+    assert!(failure(&["bench", &llama, "--profile"], 1).contains("for GPUs so far"));
+    let bench = ["bench", &llama, "--target", "wgsl", "--prompt-tokens", "1", "--new-tokens", "2", "--runs", "1"];
+    let measured = json(&[&bench[..], &["--profile", "--json"]].concat());
+    for part in ["prompt", "token"] {
+        let part = &measured["profile"][part];
+        let number = |of: &Value, key: &str| of[key].as_f64().unwrap();
+        let kernels = part["kernels"].as_array().unwrap();
+        assert_eq!(number(part, "submissions"), 1.0);
+        assert!(number(part, "dispatches") >= kernels.len() as f64 && number(part, "dispatches_per_iteration") > 1.0);
+        assert!(number(part, "bytes") > 0.0 && number(part, "device_ms") < number(part, "wall_ms"));
+        assert!((kernels.iter().map(|kernel| number(kernel, "share")).sum::<f64>() - 1.0).abs() < 1e-6);
+    }
+    assert!(json(&[&bench[..], &["--json"]].concat())["profile"].is_null());
+}
+
+#[test]
 fn verify_tells_by_its_exit_code() {
     let folder = fixture("bert-base");
     assert_eq!(json(&["verify", &folder, "--json"])["passed"], true);

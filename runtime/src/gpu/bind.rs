@@ -38,6 +38,8 @@ pub(super) struct BoundEntry {
 /// A dispatch whose sizes are numbers.
 pub(super) struct BoundDispatch {
     pub key: Key,
+    /// First and last kernel of its launch.
+    pub kernels: [u32; 2],
     /// Numbers of workgroups along the first two axes.
     pub groups: [u32; 2],
     pub bindings: Vec<Bound>,
@@ -174,7 +176,8 @@ impl Binder<'_> {
             let Some(groups) = groups else { continue };
             self.check_count(dispatch)?;
             let varies = bindings.iter().any(|bound| bound.varies(self.resolver.program));
-            dispatches.push(BoundDispatch { key: Key::of(dispatch), groups, bindings, varies });
+            let kernels = [launch.first, launch.last];
+            dispatches.push(BoundDispatch { key: Key::of(dispatch), kernels, groups, bindings, varies });
         }
         Ok(())
     }

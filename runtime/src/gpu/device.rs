@@ -5,11 +5,13 @@
 //! scopes; the handlers remember what arrives outside them until somebody asks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{BufferUsages, DeviceType, ErrorFilter, PollType};
 
-use super::{AdapterInfo, DeviceMemory, GpuError, GpuOptions, Mask, adapter, probe};
+use super::timer::Clock;
+use super::{AdapterInfo, DeviceMemory, GpuError, GpuOptions, Limits, Mask, adapter, probe};
 use crate::program::gpu::{AdapterClass, Features};
 
 /// Storage buffers and copies are counted in words.
@@ -18,13 +20,17 @@ pub(super) const WORD: u64 = 4;
 /// A device of an adapter.
 pub(crate) struct Gpu {
     pub(super) device: wgpu::Device,
-    pub(super) queue: wgpu::Queue,
-    /// The adapter.
+    queue: wgpu::Queue,
+    /// The adapter, with the limits of the device.
     pub info: AdapterInfo,
     /// What shaders may use.
     pub features: Features,
     /// What the adapter is at its heart.
     pub class: AdapterClass,
+    /// How runs are measured, if they are.
+    pub(super) clock: Option<Clock>,
+    /// How often commands have been submitted.
+    submissions: AtomicU64,
     /// Whether the host writes to the memory that shaders read.
     is_shared: bool,
     faults: Arc<Faults>,
@@ -42,16 +48,22 @@ impl Gpu {
     /// Opens an adapter.
     ///
     /// # Errors
-    /// No such adapter, an adapter that gives no device, or settings of the environment that mean nothing.
+    /// No such adapter, an adapter that gives no device or cannot measure though it is asked to, or
+    /// settings of the environment that mean nothing.
     pub fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let mask = options.mask.and(Mask::from_environment()?);
-        let (adapter, info) = adapter::choose(options.adapter.as_deref())?;
+        let (adapter, mut info) = adapter::choose(options.adapter.as_deref())?;
         let is_cpu = adapter.get_info().device_type == DeviceType::Cpu;
-        let wanted = wanted_features(&adapter, mask, is_cpu);
+        let wanted = wanted_features(&adapter, mask, is_cpu, options.profile);
+        if options.profile && !wanted.contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(GpuError::NoTimestamps { adapter: info.name });
+        }
+        let mut limits = adapter.limits();
+        lower(&mut limits, &mut info, mask.limits);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("castiron"),
             required_features: wanted,
-            required_limits: adapter.limits(),
+            required_limits: limits,
             ..wgpu::DeviceDescriptor::default()
         };
         let refused =
@@ -60,7 +72,9 @@ impl Gpu {
         let faults = listen(&device);
         let class = mask.class.unwrap_or(if is_cpu { AdapterClass::Cpu } else { AdapterClass::Gpu });
         let is_shared = wanted.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
-        let mut gpu = Gpu { device, queue, info, features: Features::NONE, class, is_shared, faults };
+        let clock = options.profile.then(|| Clock::new(&queue, wanted));
+        let (features, submissions) = (Features::NONE, AtomicU64::new(0));
+        let mut gpu = Gpu { device, queue, info, features, class, clock, submissions, is_shared, faults };
         let subgroups = wanted.contains(wgpu::Features::SUBGROUP) && probe::has_useful_subgroups(&gpu)?;
         gpu.features = Features { f16: wanted.contains(wgpu::Features::SHADER_F16), subgroups };
         Ok(gpu)
@@ -129,6 +143,22 @@ impl Gpu {
         }
     }
 
+    /// Hands bytes, whole words, to the queue, which writes them before what is submitted next.
+    pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset, bytes);
+    }
+
+    /// Hands commands to the device, after what was written.
+    pub(super) fn submit(&self, commands: Option<wgpu::CommandEncoder>) {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.queue.submit(commands.map(wgpu::CommandEncoder::finish));
+    }
+
+    /// How often commands have been submitted.
+    pub(super) fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything that was submitted is done.
     ///
     /// # Errors
@@ -164,13 +194,29 @@ impl Gpu {
 }
 
 /// What the adapter has of the features that are made use of.
-fn wanted_features(adapter: &wgpu::Adapter, mask: Mask, is_cpu: bool) -> wgpu::Features {
+fn wanted_features(adapter: &wgpu::Adapter, mask: Mask, is_cpu: bool, profile: bool) -> wgpu::Features {
     let mut wanted = wgpu::Features::empty();
     wanted.set(wgpu::Features::SHADER_F16, !mask.no_f16);
     wanted.set(wgpu::Features::SUBGROUP, !mask.no_subgroups);
+    let measures = profile && !mask.no_timestamps;
+    wanted.set(wgpu::Features::TIMESTAMP_QUERY, measures);
+    wanted.set(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES, measures && !mask.no_timestamps_inside_passes);
     // On a CPU all memory is the host's, so that weights need no second copy on their way.
     wanted.set(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, is_cpu);
     wanted & adapter.features()
+}
+
+/// Lowers the limits of a device, and what is said of them.
+fn lower(limits: &mut wgpu::Limits, info: &mut AdapterInfo, to: Limits) {
+    fn least<T: Ord + Copy>(limit: &mut T, said: &mut T, most: Option<T>) {
+        *limit = most.map_or(*limit, |most| most.min(*limit));
+        *said = *limit;
+    }
+    least(&mut limits.max_buffer_size, &mut info.max_buffer_size, to.max_buffer_size);
+    let (limit, said) = (&mut limits.max_storage_buffer_binding_size, &mut info.max_storage_buffer_binding_size);
+    least(limit, said, to.max_storage_buffer_binding_size);
+    let said = &mut info.max_storage_buffers_per_shader_stage;
+    least(&mut limits.max_storage_buffers_per_shader_stage, said, to.max_storage_buffers_per_shader_stage);
 }
 
 /// Installs the handlers.

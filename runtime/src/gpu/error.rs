@@ -7,7 +7,10 @@ pub enum GpuError {
     #[error("this build of castiron has no GPU support; build it with the cargo feature `gpu`")]
     NotBuilt,
     /// A setting of the environment that means nothing.
-    #[error("CASTIRON_GPU has `{setting}`, which is none of `no-f16`, `no-subgroups`, `class=cpu`, `class=gpu`")]
+    #[error(
+        "CASTIRON_GPU has `{setting}`, which is none of `no-f16`, `no-subgroups`, `no-timestamps`, \
+         `no-timestamps-inside-passes`, `class=cpu`, `class=gpu`"
+    )]
     Setting {
         /// What was found.
         setting: String,
@@ -34,6 +37,12 @@ pub enum GpuError {
         /// What the driver says.
         reason: String,
     },
+    /// An adapter that cannot measure.
+    #[error("adapter `{adapter}` has no timestamp queries, so that runs cannot be profiled")]
+    NoTimestamps {
+        /// Its name.
+        adapter: String,
+    },
     /// An artifact without launches.
     #[error("the artifact holds no GPU code; compile it with `--target wgsl`")]
     NotCompiled,
@@ -50,7 +59,7 @@ pub enum GpuError {
         most: u64,
     },
     /// Another limit of the adapter that a launch exceeds.
-    #[error("{what} needs {needed} {unit}, the adapter has a {limit} of {most}")]
+    #[error("{what} needs {needed} {unit}, {} more than the {limit} of {most} that the adapter has", needed.saturating_sub(*most))]
     Limit {
         /// What is too large.
         what: String,

@@ -15,11 +15,18 @@ pub(super) struct Ready {
     stages: Vec<(u32, Vec<ReadyDispatch>)>,
 }
 
+/// A dispatch that is ready to be recorded.
 struct ReadyDispatch {
     pipeline: wgpu::ComputePipeline,
     /// One for each iteration, or one for all.
     bindings: Vec<BindGroup>,
     groups: [u32; 2],
+}
+
+/// A dispatch in an iteration of its stage.
+pub(super) struct Execution<'a> {
+    dispatch: &'a ReadyDispatch,
+    iteration: usize,
 }
 
 impl Ready {
@@ -51,18 +58,27 @@ impl Ready {
         Ok(Ready { stages })
     }
 
-    /// Records all dispatches.
+    /// All dispatches in the order of their execution.
+    pub fn executions(&self) -> impl Iterator<Item = Execution<'_>> {
+        self.stages.iter().flat_map(|(count, dispatches)| {
+            let of = |iteration| dispatches.iter().map(move |dispatch| Execution { dispatch, iteration });
+            (0..*count as usize).flat_map(of)
+        })
+    }
+
+    /// Number of dispatches.
+    pub fn count(&self) -> usize {
+        self.stages.iter().map(|(count, dispatches)| *count as usize * dispatches.len()).sum()
+    }
+}
+
+impl Execution<'_> {
+    /// Records the dispatch.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
-        for (count, dispatches) in &self.stages {
-            for iteration in 0..*count as usize {
-                for dispatch in dispatches {
-                    let [x, y] = dispatch.groups;
-                    pass.set_pipeline(&dispatch.pipeline);
-                    pass.set_bind_group(0, &dispatch.bindings[iteration % dispatch.bindings.len()], &[]);
-                    pass.dispatch_workgroups(x, y, 1);
-                }
-            }
-        }
+        let ReadyDispatch { pipeline, bindings, groups: [x, y] } = self.dispatch;
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &bindings[self.iteration % bindings.len()], &[]);
+        pass.dispatch_workgroups(*x, *y, 1);
     }
 }
 

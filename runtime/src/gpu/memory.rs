@@ -10,6 +10,7 @@ use wgpu::{Buffer, BufferUsages};
 use super::GpuError;
 use super::device::Gpu;
 use super::staging::Staging;
+use super::timer::Timer;
 
 /// Bytes that an entry needs, for its symbols' values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(super) struct Memory {
     pub has_reports: bool,
     /// Results on their way to the host.
     pub staging: Staging,
+    /// Room for timestamps.
+    pub timer: Timer,
 }
 
 /// The buffers.

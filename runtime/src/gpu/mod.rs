@@ -13,6 +13,7 @@
 //!  probe.rs     how large subgroups are        groups.rs     what each dispatch binds
 //!  staging.rs   reading back                   memory.rs     what runs share
 //!  session.rs   runs, with report.rs           states.rs     states on the device
+//!  profile.rs   where time went                timer.rs      measuring it
 //! ```
 //!
 //! Without the cargo feature `gpu`, `absent.rs` stands for all of it.
@@ -20,6 +21,7 @@
 mod error;
 mod info;
 mod options;
+mod profile;
 
 #[cfg(not(feature = "gpu"))]
 mod absent;
@@ -52,6 +54,8 @@ mod staging;
 #[cfg(feature = "gpu")]
 mod states;
 #[cfg(feature = "gpu")]
+mod timer;
+#[cfg(feature = "gpu")]
 mod weights;
 
 #[cfg(not(feature = "gpu"))]
@@ -64,4 +68,5 @@ pub use error::GpuError;
 pub use info::{AdapterInfo, DeviceMemory};
 #[cfg(feature = "gpu")]
 pub(crate) use model::GpuModel;
-pub use options::{GpuOptions, Mask};
+pub use options::{GpuOptions, Limits, Mask};
+pub use profile::{DispatchProfile, RunProfile};

@@ -9,10 +9,12 @@ use super::device::{WORD, lock};
 use super::groups::Ready;
 use super::memory::{Kept, Memory};
 use super::model::GpuModel;
+use super::profile::RunProfile;
 use super::report;
 use super::spans::Span;
 use super::staging::Piece;
 use super::states::States;
+use super::timer::Timing;
 use crate::memory::AlignedBytes;
 use crate::program::EntryProgram;
 use crate::session::executor::{BINDINGS, Call, Executor, Results};
@@ -30,6 +32,8 @@ pub(super) struct GpuSession {
     outputs: Vec<Vec<AlignedBytes>>,
     /// The state that was last read.
     state: Option<Tensor>,
+    /// Where the time of the last run went that came to its end, if it was measured.
+    profile: Option<RunProfile>,
 }
 
 /// An entry bound to extents.
@@ -48,7 +52,7 @@ impl GpuSession {
         let program = model.common.artifact.program();
         let states = States::new(&model.gpu, program, extents)?;
         let outputs = outputs::empty(&program.entries);
-        Ok(GpuSession { model, states, bindings: Vec::new(), outputs, state: None })
+        Ok(GpuSession { model, states, bindings: Vec::new(), outputs, state: None, profile: None })
     }
 
     /// Brings the binding of an entry to these values to the front.
@@ -58,8 +62,8 @@ impl GpuSession {
             self.bindings[..=at].rotate_right(1);
             return Ok(());
         }
-        self.model.prepare(call.entry)?;
         let bound = bind::bind(&self.model, call.entry, call.values)?;
+        self.model.prepare(call.entry)?;
         // Uniform structures are multiples of 16 bytes.
         let mut words = bound.symbols.clone();
         words.resize(words.len().max(1).next_multiple_of(4), 0);
@@ -133,21 +137,34 @@ impl Executor for GpuSession {
         self.execute(&model, call, &mut memory)?;
         Ok(Results { types: &self.bindings[0].bound.types, bytes: &self.outputs[call.entry] })
     }
+
+    fn profile(&self) -> Option<&RunProfile> {
+        self.profile.as_ref()
+    }
 }
 
 impl GpuSession {
     /// Uploads, records, submits, waits, reads back.
     fn execute(&mut self, model: &GpuModel, call: &Call<'_>, memory: &mut Memory) -> Result<(), RunError> {
         let binding = &self.bindings[0];
-        let (Some((_, ready)), Some(kept)) = (&binding.ready, &memory.kept) else { return Ok(()) };
+        let Memory { kept, staging, timer, has_reports, .. } = memory;
+        let (Some((_, ready)), Some(kept)) = (&binding.ready, kept) else { return Ok(()) };
         let (gpu, entry) = (&model.gpu, &model.common.artifact.program().entries[call.entry]);
+        let timing = timer.provide(gpu, ready.count())?;
+        let submissions = gpu.submissions();
         let encoder = gpu.scoped("a run", || {
             upload(model, call, entry, &binding.bound, kept);
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            if memory.has_reports {
+            if *has_reports {
                 encoder.clear_buffer(&kept.status, 0, None);
             }
-            ready.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+            match &timing {
+                Some(timing) => timing.record(&mut encoder, ready.executions()),
+                None => {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    ready.executions().for_each(|execution| execution.record(&mut pass));
+                }
+            }
             encoder
         })?;
         let spans = binding.bound.outputs.iter().zip(self.outputs[call.entry].iter_mut()).zip(call.wanted);
@@ -156,17 +173,24 @@ impl GpuSession {
         let piece = |buffer, span: &Span| (buffer, span.offset, span.bytes);
         let results = spans.into_iter().map(|span| piece(&kept.outputs, span));
         let reports = binding.bound.status.iter().map(|span| piece(&kept.status, span));
-        let pieces: Vec<Piece<'_>> = results.chain(reports).collect();
-        let mut failure = None;
-        memory.staging.read(gpu, encoder, &pieces, |number, bytes| match targets.get_mut(number) {
+        let times = timing.as_ref().map(Timing::piece);
+        let pieces: Vec<Piece<'_>> = results.chain(reports).chain(times).collect();
+        let reports = targets.len()..targets.len() + binding.bound.status.len();
+        let (mut failure, mut dispatches) = (None, timing.as_ref().map(|_| Vec::new()));
+        staging.read(gpu, encoder, &pieces, |number, bytes| match targets.get_mut(number) {
             Some(target) => {
                 // What is read is whole words, the output may be less.
                 let length = bytes.len().min(target.len());
                 target[..length].copy_from_slice(&bytes[..length]);
             }
-            None => failure = failure.take().or_else(|| report::read(bytes, entry)),
+            None if reports.contains(&number) => failure = failure.take().or_else(|| report::read(bytes, entry)),
+            None => {
+                dispatches = timing.as_ref().map(|t| t.profile(entry, &model.program.shaders, &binding.bound, bytes))
+            }
         })?;
-        memory.has_reports = failure.is_some();
+        *has_reports = failure.is_some();
+        let submissions = gpu.submissions() - submissions;
+        self.profile = dispatches.map(|dispatches| RunProfile { submissions, dispatches });
         failure.map_or(Ok(()), Err)
     }
 }
@@ -177,12 +201,12 @@ fn upload(model: &GpuModel, call: &Call<'_>, entry: &EntryProgram, bound: &Bound
         let Some(bytes) = call.input(name).map(TensorRef::bytes) else { continue };
         let whole = bytes.len() / WORD as usize * WORD as usize;
         if whole > 0 {
-            model.gpu.queue.write_buffer(&kept.inputs, span.offset, &bytes[..whole]);
+            model.gpu.write(&kept.inputs, span.offset, &bytes[..whole]);
         }
         if whole < bytes.len() {
             let mut word = [0; WORD as usize];
             word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            model.gpu.queue.write_buffer(&kept.inputs, span.offset + whole as u64, &word);
+            model.gpu.write(&kept.inputs, span.offset + whole as u64, &word);
         }
     }
 }

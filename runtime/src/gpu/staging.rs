@@ -36,7 +36,7 @@ impl Staging {
                 encoder.copy_buffer_to_buffer(buffer, offset, staging, end, bytes);
                 end += bytes;
             }
-            gpu.queue.submit([encoder.finish()]);
+            gpu.submit(Some(encoder));
             if let Some(staging) = staging {
                 // Whether it worked is seen when the bytes are asked for.
                 staging.map_async(MapMode::Read, ..total, |_| {});

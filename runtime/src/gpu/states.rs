@@ -200,7 +200,7 @@ fn provide_spare<'a>(spare: &'a mut Option<Buffer>, gpu: &Gpu, bytes: u64) -> Re
 }
 
 fn write(gpu: &Gpu, buffer: &Buffer, bytes: &[u8]) -> Result<(), GpuError> {
-    gpu.scoped("states", || gpu.queue.write_buffer(buffer, 0, bytes))
+    gpu.scoped("states", || gpu.write(buffer, 0, bytes))
 }
 
 /// Records and submits copies.
@@ -208,6 +208,6 @@ fn submit(gpu: &Gpu, what: &str, record: impl FnOnce(&mut CommandEncoder)) -> Re
     gpu.scoped(what, || {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         record(&mut encoder);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(Some(encoder));
     })
 }

@@ -38,7 +38,7 @@ impl Weights {
                 buffers[number].push(gpu.filled(&name, bytes, BufferUsages::STORAGE)?);
                 waiting += bytes.len() as u64;
                 if waiting > IN_FLIGHT {
-                    gpu.queue.submit([]);
+                    gpu.submit(None);
                     gpu.wait()?;
                     waiting = 0;
                 }

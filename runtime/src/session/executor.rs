@@ -4,6 +4,7 @@ use castiron_ir::DType;
 
 use super::RunError;
 use super::extents::Extents;
+use crate::gpu::RunProfile;
 use crate::memory::AlignedBytes;
 use crate::tensor::TensorRef;
 
@@ -54,4 +55,9 @@ pub(crate) trait Executor: Send + Sync {
 
     /// Executes an entry.
     fn run(&mut self, call: &Call<'_>) -> Result<Results<'_>, RunError>;
+
+    /// Where the time of the last run went that came to its end, if it was measured.
+    fn profile(&self) -> Option<&RunProfile> {
+        None
+    }
 }

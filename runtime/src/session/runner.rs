@@ -5,6 +5,7 @@ use super::extents::Extents;
 use super::infer::{choose, infer};
 use super::model::Model;
 use super::{Outputs, RunError};
+use crate::gpu::RunProfile;
 use crate::tensor::TensorRef;
 
 /// What outlives the calls of a model's entries: states, results, and entries bound to recent extents.
@@ -101,6 +102,12 @@ impl Session {
         outputs: &[&str],
     ) -> Result<Outputs<'_>, RunError> {
         self.call(entry, inputs, Some(outputs))
+    }
+
+    /// Where the time of the last run went that came to its end, on a GPU that was opened with
+    /// [`GpuOptions::profile`](crate::gpu::GpuOptions::profile).
+    pub fn profile(&self) -> Option<&RunProfile> {
+        self.executor.profile()
     }
 
     fn call(

@@ -1,14 +1,11 @@
 //! What is refused or goes wrong, and how it is said.
 
-use castiron_ir::{DType, Type};
 use castiron_runtime::artifact::Artifact;
 use castiron_runtime::gpu::{GpuError, GpuOptions, adapters};
-use castiron_runtime::program::gpu::{Binding, Resource};
-use castiron_runtime::program::view::Place;
 use castiron_runtime::session::{Model, RunError, Session};
 use castiron_runtime::tensor::TensorRef;
 
-use crate::fixtures::{looped, scale};
+use crate::fixtures::{embedding, looped, scale};
 use crate::shaders::*;
 use crate::support::*;
 
@@ -39,43 +36,6 @@ fn artifacts_for_the_cpu_say_how_to_compile_them() {
     let fixture = Fixture { launches: None, ..scale() };
     let error = Model::new(Artifact::from_bytes(&fixture.bytes()).unwrap(), options()).err().unwrap();
     assert_eq!(error.to_string(), "the artifact holds no GPU code; compile it with `--target wgsl`");
-}
-
-/// y[s, 3] = table[ids[s]], where indices are checked.
-fn embedding() -> Fixture {
-    let mut fixture = Fixture::default();
-    let table = fixture.dense(&[5, 3], &[values(0, 15)]);
-    let ids = of(DType::I32, view(Place::Input(0), [1, 0]));
-    let row = at(ids, 3, 5, view(table.clone(), [0, 1]));
-    let space = || [dim("s", 1), 3.into()];
-    fixture.entries.push(entry(
-        &[("ids", Type::i32(["s"]))],
-        &[("y", Type::f32(space()))],
-        vec![],
-        vec![rows(space(), operands(copy(), vec![row], vec![view(Place::Output(0), [3, 1])]))],
-    ));
-    let declarations = [
-        storage(1, "read", "ids", "i32"),
-        storage(2, "read", "table", "f32"),
-        storage(3, "read_write", "y", "f32"),
-        storage(4, "read_write", "status", "atomic<u32>"),
-    ];
-    let body = "let id = ids[i / 3u];
-    if id < 0 || id >= 5 {
-        if atomicCompareExchangeWeak(&status[0], 0u, 1u).exchanged {
-            atomicStore(&status[1], 0u);
-            atomicStore(&status[2], bitcast<u32>(id));
-            atomicStore(&status[3], 5u);
-        }
-        return;
-    }
-    y[i] = table[u32(id) * 3u + i % 3u];";
-    let gather = shader("gather", &["s"], &declarations.concat(), "3u * d.s", body);
-    let status = Binding { resource: Resource::Status, read_write: true };
-    let bindings = vec![reads(Place::Input(0)), reads(table), writes(Place::Output(0)), status];
-    let stages = vec![stage(1, vec![launch(0, dispatch(0, bindings, dim("s", 3)))])];
-    fixture.launches = Some(launches(vec![gather], &["s"], stages));
-    fixture
 }
 
 #[test]

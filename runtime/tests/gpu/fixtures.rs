@@ -1,9 +1,9 @@
 //! Programs that several tests use.
 
-use castiron_ir::Type;
 use castiron_ir::op::BinaryOp;
+use castiron_ir::{DType, Type};
 use castiron_runtime::program::Step;
-use castiron_runtime::program::gpu::Binding;
+use castiron_runtime::program::gpu::{Binding, Resource};
 use castiron_runtime::program::row::{Access, RowNode};
 use castiron_runtime::program::view::Place;
 
@@ -26,6 +26,63 @@ pub fn scale() -> Fixture {
     let bindings = vec![reads(Place::Input(0)), writes(Place::Output(0))];
     let stages = vec![stage(1, vec![launch(0, dispatch(0, bindings, dim("s", 4)))])];
     fixture.launches = Some(launches(vec![triple], &["s"], stages));
+    fixture
+}
+
+/// y[s, 100] = x[s], by way of nothing, though a temporary buffer of 1000·s bytes is there.
+pub fn spread() -> Fixture {
+    let mut fixture = Fixture::default();
+    let space = || [dim("s", 1), 100.into()];
+    let (x, y) = (view(Place::Input(0), [1, 0]), view(Place::Output(0), [100, 1]));
+    fixture.entries.push(entry(
+        &[("x", Type::f32(["s"]))],
+        &[("y", Type::f32(space()))],
+        vec![],
+        vec![rows(space(), operands(copy(), vec![x], vec![y]))],
+    ));
+    let declarations = storage(1, "read", "x", "f32") + &storage(2, "read_write", "y", "f32");
+    let spread = shader("spread", &["s"], &declarations, "100u * d.s", "y[i] = x[i / 100u];");
+    let bindings = vec![reads(Place::Input(0)), writes(Place::Output(0))];
+    let mut launch = launch(0, dispatch(0, bindings, dim("s", 100)));
+    launch.choices[0].scratch = vec![dim("s", 1000)];
+    fixture.launches = Some(launches(vec![spread], &["s"], vec![stage(1, vec![launch])]));
+    fixture
+}
+
+/// y[s, 3] = table[ids[s]], where indices are checked.
+pub fn embedding() -> Fixture {
+    let mut fixture = Fixture::default();
+    let table = fixture.dense(&[5, 3], &[values(0, 15)]);
+    let ids = of(DType::I32, view(Place::Input(0), [1, 0]));
+    let row = at(ids, 3, 5, view(table.clone(), [0, 1]));
+    let space = || [dim("s", 1), 3.into()];
+    fixture.entries.push(entry(
+        &[("ids", Type::i32(["s"]))],
+        &[("y", Type::f32(space()))],
+        vec![],
+        vec![rows(space(), operands(copy(), vec![row], vec![view(Place::Output(0), [3, 1])]))],
+    ));
+    let declarations = [
+        storage(1, "read", "ids", "i32"),
+        storage(2, "read", "table", "f32"),
+        storage(3, "read_write", "y", "f32"),
+        storage(4, "read_write", "status", "atomic<u32>"),
+    ];
+    let body = "let id = ids[i / 3u];
+    if id < 0 || id >= 5 {
+        if atomicCompareExchangeWeak(&status[0], 0u, 1u).exchanged {
+            atomicStore(&status[1], 0u);
+            atomicStore(&status[2], bitcast<u32>(id));
+            atomicStore(&status[3], 5u);
+        }
+        return;
+    }
+    y[i] = table[u32(id) * 3u + i % 3u];";
+    let gather = shader("gather", &["s"], &declarations.concat(), "3u * d.s", body);
+    let status = Binding { resource: Resource::Status, read_write: true };
+    let bindings = vec![reads(Place::Input(0)), reads(table), writes(Place::Output(0)), status];
+    let stages = vec![stage(1, vec![launch(0, dispatch(0, bindings, dim("s", 3)))])];
+    fixture.launches = Some(launches(vec![gather], &["s"], stages));
     fixture
 }
 

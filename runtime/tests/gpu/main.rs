@@ -8,6 +8,8 @@ mod support;
 mod faults;
 mod fixtures;
 mod hostile;
+mod limits;
+mod profiles;
 mod runs;
 mod shaders;
 mod states;

@@ -315,7 +315,8 @@ pub(super) struct Verify {
 #[derive(Args)]
 #[command(after_help = "Examples:
   castiron bench smol.iron --prompt-tokens 512 --new-tokens 128
-  castiron bench minilm.iron --batch 8 --seq 128 --json")]
+  castiron bench minilm.iron --batch 8 --seq 128 --json
+  castiron bench smol.iron --device 0 --profile")]
 pub(super) struct Bench {
     #[command(flatten)]
     pub executed: Executed,
@@ -334,6 +335,9 @@ pub(super) struct Bench {
     /// How often to measure
     #[arg(long, default_value_t = 5)]
     pub runs: usize,
+    /// Show where the time of a GPU goes, kernel by kernel
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// Show what the compiler makes of a model, stage by stage

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use castiron_ir::Task;
+use castiron_runtime::session::Model;
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::tensor::TensorRef;
@@ -12,19 +13,21 @@ use castiron_runtime::text::Sampling;
 use serde_json::{Value, json};
 
 use super::arguments::Bench;
-use super::{Outcome, load};
+use super::profile::Part;
+use super::{Outcome, load, profile};
 
 pub(super) fn run(arguments: &Bench) -> Outcome {
+    let options = load::options(&arguments.executed.source.compiling, &arguments.executed.machine);
+    let profiled = arguments.profile.then(|| profile::options(options.clone())).transpose()?;
     // A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
     let artifact = load::artifact(&arguments.executed.source, &arguments.executed.machine)?;
     let start = Instant::now();
-    let options = load::options(&arguments.executed.source.compiling, &arguments.executed.machine);
     let mut pipeline = Pipeline::open(&artifact, options)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let generates = pipeline.description().task == Task::TextGeneration;
     let (first_token_ms, measured) =
         if generates { generate(arguments, &mut pipeline)? } else { batch(arguments, &pipeline)? };
-    let object = json!({
+    let mut object = json!({
         "prompt_tokens_per_s": median(&measured, "prompt_tokens_per_s"),
         "generate_tokens_per_s": median(&measured, "generate_tokens_per_s"),
         "ms_per_batch": median(&measured, "ms_per_batch"),
@@ -34,13 +37,21 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
         "threads": pipeline.model().threads(),
         "runs": measured,
     });
+    // Measuring takes time of its own, so that it comes afterwards, with a device of its own.
+    drop(pipeline);
+    let measure = |options| profile::measure(arguments, artifact.as_ref(), options);
+    let parts = profiled.map(measure).transpose()?.unwrap_or_default();
     if arguments.executed.json {
+        if arguments.profile {
+            object["profile"] = profile::to_json(&parts);
+        }
         println!("{object}");
     } else if let Some(fields) = object.as_object() {
         fields
             .iter()
             .filter(|(k, v)| *k != "runs" && !v.is_null())
             .for_each(|(key, value)| println!("{key:<22} {value}"));
+        parts.iter().for_each(Part::print);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,22 +79,9 @@ fn generate(arguments: &Bench, pipeline: &mut Pipeline) -> Result<(Option<f64>, 
 
 /// A batch through `forward`.
 fn batch(arguments: &Bench, pipeline: &Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
-    let model = pipeline.model();
-    let mut session = model.smallest_session()?;
-    let shape = [arguments.batch, arguments.seq];
-    let count = shape.iter().product::<usize>();
-    let ids: Vec<i32> = (0..count as i32).map(|i| i % 29 + 3).collect();
-    let (ones, zeros) = (vec![1; count], vec![0; count]);
-    let entry = model.entry("forward").ok_or("the artifact has no entry `forward`")?;
-    let mut inputs = Vec::new();
-    for (name, _) in &entry.inputs {
-        let values = match name.as_str() {
-            "input_ids" => &ids,
-            "attention_mask" => &ones,
-            _ => &zeros,
-        };
-        inputs.push((name.as_str(), TensorRef::i32(&shape, values)?));
-    }
+    let texts = Texts::new(arguments);
+    let inputs = texts.inputs(pipeline.model())?;
+    let mut session = pipeline.model().smallest_session()?;
     let mut measured = Vec::new();
     for run in 0..=arguments.runs {
         let start = Instant::now();
@@ -93,6 +91,41 @@ fn batch(arguments: &Bench, pipeline: &Pipeline) -> Result<(Option<f64>, Vec<Val
         }
     }
     Ok((None, measured))
+}
+
+/// A batch of texts as token numbers.
+pub(super) struct Texts {
+    shape: [usize; 2],
+    ids: Vec<i32>,
+    ones: Vec<i32>,
+    zeros: Vec<i32>,
+}
+
+impl Texts {
+    pub fn new(arguments: &Bench) -> Texts {
+        let shape = [arguments.batch, arguments.seq];
+        let count = shape.iter().product::<usize>();
+        let ids = (0..count as i32).map(|i| i % 29 + 3).collect();
+        Texts { shape, ids, ones: vec![1; count], zeros: vec![0; count] }
+    }
+
+    /// The inputs of `forward`.
+    ///
+    /// # Errors
+    /// A model that has no such entry.
+    pub fn inputs<'a>(&'a self, model: &'a Model) -> Result<Vec<(&'a str, TensorRef<'a>)>, Box<dyn Error>> {
+        let entry = model.entry("forward").ok_or("the artifact has no entry `forward`")?;
+        let mut inputs = Vec::new();
+        for (name, _) in &entry.inputs {
+            let values = match name.as_str() {
+                "input_ids" => &self.ids,
+                "attention_mask" => &self.ones,
+                _ => &self.zeros,
+            };
+            inputs.push((name.as_str(), TensorRef::i32(&self.shape, values)?));
+        }
+        Ok(inputs)
+    }
 }
 
 fn median(runs: &[Value], key: &str) -> Option<f64> {

@@ -10,6 +10,7 @@ mod inspect;
 mod load;
 mod opt;
 mod output;
+mod profile;
 mod run;
 mod source;
 mod verify;

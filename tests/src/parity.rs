@@ -1,0 +1,92 @@
+//! Compiled models against transformers: outputs of `forward`, and greedy tokens in every way to get them.
+
+use castiron::verification::{Tolerance, verify};
+use castiron_runtime::tasks::Pipeline;
+use castiron_runtime::tasks::generate::Request;
+use castiron_runtime::text::{Sampler, Sampling};
+
+use crate::compiled;
+use crate::fixture::{self, Fixture, Generated};
+
+/// Checks reference folders with models that `open` makes of them.
+///
+/// # Panics
+/// With one line for each folder that does not agree.
+pub fn check_all(fixtures: &[Fixture], open: &dyn Fn(&Fixture) -> Result<Pipeline, String>, tolerance: Tolerance) {
+    let check = |fixture: &Fixture| open(fixture).and_then(|pipeline| check(fixture, pipeline, tolerance));
+    let failure = |fixture: &Fixture| check(fixture).err().map(|e| format!("{}: {e}", fixture.name));
+    let failures: Vec<String> = fixtures.iter().filter_map(failure).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// All reference folders whose name has a part.
+pub fn fixtures(part: &str) -> Vec<Fixture> {
+    fixture::all().into_iter().filter(|fixture| fixture.name.contains(part)).collect()
+}
+
+fn check(fixture: &Fixture, mut pipeline: Pipeline, tolerance: Tolerance) -> Result<(), String> {
+    let reference = fixture.path.join("reference.safetensors");
+    for output in verify(pipeline.model(), &reference, tolerance).map_err(|e| e.to_string())? {
+        if output.failures > 0 {
+            return Err(format!("{} of {} elements are off: {output:?}", output.failures, output.compared));
+        }
+    }
+    fixture.generations.iter().try_for_each(|g| tokens(&mut pipeline, g).and_then(|()| split(&pipeline, g)))?;
+    together(&mut pipeline, &fixture.generations)
+}
+
+/// The first new token after a prompt that comes in two parts.
+fn split(pipeline: &Pipeline, generated: &Generated) -> Result<(), String> {
+    let (first, second) = generated.prompt.split_at(generated.prompt.len() / 2);
+    let mut session =
+        pipeline.model().session(&[("b", 1), ("c", generated.prompt.len())]).map_err(|e| e.to_string())?;
+    if !first.is_empty() {
+        compiled::step(&mut session, first, 0).map_err(|e| e.to_string())?;
+    }
+    let logits = compiled::step(&mut session, second, first.len()).map_err(|e| e.to_string())?;
+    let end = &pipeline.description().generation.eos;
+    let best = Sampler::new(Sampling::GREEDY, 0).choose(&logits, &[], end).unwrap();
+    let expected = generated.greedy[generated.prompt.len()];
+    if best == expected { Ok(()) } else { Err(format!("after a split prompt, token {best}, not {expected}")) }
+}
+
+/// The reference was made without the end tokens.
+fn greedy(pipeline: &Pipeline, new_tokens: usize) -> Request {
+    let end = pipeline.description().generation.eos.clone();
+    Request { max_new_tokens: new_tokens, min_new_tokens: new_tokens, sampling: Sampling::GREEDY, seed: 0, end }
+}
+
+fn tokens(pipeline: &mut Pipeline, generated: &Generated) -> Result<(), String> {
+    let expected = &generated.greedy[generated.prompt.len()..];
+    let prompts = std::slice::from_ref(&generated.prompt);
+    let request = greedy(pipeline, expected.len());
+    let actual = pipeline.generate(prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
+    let actual = &actual.rows[0].tokens;
+    if actual != expected {
+        return Err(format!("greedy tokens {actual:?}, not {expected:?}"));
+    }
+    // Where the text may end, the model finds the best tokens itself.
+    let request = Request { min_new_tokens: 0, ..request };
+    let actual = pipeline.generate(prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
+    let is_no_end = |token: &&u32| !request.end.contains(token);
+    let actual: Vec<u32> = actual.rows[0].tokens.iter().take_while(is_no_end).copied().collect();
+    if expected.starts_with(&actual) { Ok(()) } else { Err(format!("best tokens {actual:?}, not {expected:?}")) }
+}
+
+/// All prompts of a fixture in one batch, of different lengths.
+fn together(pipeline: &mut Pipeline, all: &[Generated]) -> Result<(), String> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let prompts: Vec<Vec<u32>> = all.iter().map(|g| g.prompt.clone()).collect();
+    let count = all.iter().map(|g| g.greedy.len() - g.prompt.len()).min().unwrap_or(0);
+    let request = greedy(pipeline, count);
+    let actual = pipeline.generate(&prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
+    for (row, generated) in actual.rows.iter().zip(all) {
+        let expected = &generated.greedy[generated.prompt.len()..][..count];
+        if row.tokens != expected {
+            return Err(format!("in a batch, greedy tokens {:?}, not {expected:?}", row.tokens));
+        }
+    }
+    Ok(())
+}
