@@ -1,0 +1,112 @@
+"""The checkpoints: fetched by castiron, converted, or written with random weights."""
+
+import json
+import os
+import random
+from array import array
+from pathlib import Path
+
+from peer import Place
+from workloads import Encoder
+
+GGUF_PACKAGES = ["gguf==0.19.0"]
+
+
+def published(place: Place, castiron: Path, model: str, path: str) -> Path:
+    """A checkpoint in castiron's cache; `castiron demo` fetches it."""
+    cache = os.environ.get("CASTIRON_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    checkpoint = (Path(cache) if cache else home / "castiron") / path
+    if not checkpoint.exists():
+        place.run([castiron, "demo", "--model", model])
+    return checkpoint
+
+
+def f16_gguf(place: Place, quantised: Path) -> Path:
+    """A GGUF file with the same model in F16, its matrices dequantised."""
+    file = place.work / f"{quantised.stem}.F16.gguf"
+    if not file.exists():
+        script = Path(__file__).with_name("f16_gguf.py")
+        place.run([place.python("gguf", GGUF_PACKAGES), script, quantised, file])
+    return file
+
+
+def random_bert(place: Place, name: str, encoder: Encoder) -> Path:
+    """A checkpoint folder of a BERT model with small random f32 weights."""
+    folder = place.work / name
+    if (folder / "config.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = shapes(encoder)
+    header, start = {}, 0
+    for tensor, shape in tensors.items():
+        end = start + 4 * size(shape)
+        header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    generator = random.Random(0)
+    # A pool of numbers, repeated: values do not matter to the time, and Python draws slowly.
+    pool = array("f", (generator.gauss(0, 0.02) for _ in range(1 << 18)))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for shape in tensors.values():
+            whole, rest = divmod(size(shape), len(pool))
+            for _ in range(whole):
+                pool.tofile(file)
+            pool[:rest].tofile(file)
+    (folder / "config.json").write_text(json.dumps(config(encoder), indent=2))
+    return folder
+
+
+def size(shape: list[int]) -> int:
+    """The number of elements."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def shapes(encoder: Encoder) -> dict[str, list[int]]:
+    """Every parameter of transformers' `BertModel`."""
+    hidden, wide = encoder.hidden, encoder.intermediate
+    found = {
+        "embeddings.word_embeddings.weight": [encoder.vocabulary, hidden],
+        "embeddings.position_embeddings.weight": [encoder.positions, hidden],
+        "embeddings.token_type_embeddings.weight": [2, hidden],
+    }
+
+    def norm(name: str) -> None:
+        found.update({f"{name}.weight": [hidden], f"{name}.bias": [hidden]})
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        found.update({f"{name}.weight": [outputs, inputs], f"{name}.bias": [outputs]})
+
+    norm("embeddings.LayerNorm")
+    for layer in (f"encoder.layer.{index}" for index in range(encoder.layers)):
+        for projection in ("query", "key", "value"):
+            linear(f"{layer}.attention.self.{projection}", hidden, hidden)
+        linear(f"{layer}.attention.output.dense", hidden, hidden)
+        norm(f"{layer}.attention.output.LayerNorm")
+        linear(f"{layer}.intermediate.dense", hidden, wide)
+        linear(f"{layer}.output.dense", wide, hidden)
+        norm(f"{layer}.output.LayerNorm")
+    linear("pooler.dense", hidden, hidden)
+    return found
+
+
+def config(encoder: Encoder) -> dict[str, object]:
+    """`config.json` of that model."""
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "hidden_size": encoder.hidden,
+        "intermediate_size": encoder.intermediate,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": encoder.positions,
+        "num_attention_heads": encoder.heads,
+        "num_hidden_layers": encoder.layers,
+        "type_vocab_size": 2,
+        "vocab_size": encoder.vocabulary,
+    }
