@@ -1,10 +1,14 @@
-//! Reference folders compiled and executed.
+//! Models compiled for tests.
 
 use std::path::Path;
 
 use castiron::compiler::{self, Options};
+use castiron_backends::artifact::{Companions, Compiled};
+use castiron_backends::lower::lower;
 use castiron_backends::weights::WeightFormat;
 use castiron_frontends::checkpoint::Checkpoint;
+use castiron_ir::{Description, Generation, Module, Task, TensorSource, TextAssets};
+use castiron_passes::Stage;
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::gpu::{GpuOptions, Mask};
 use castiron_runtime::session::{self, Device, Model, RunError, Session};
@@ -34,6 +38,29 @@ pub fn open(path: &Path, weights: WeightFormat, executed: session::Options) -> R
     let compilation = compiler::compile(&checkpoint, &options).map_err(|e| e.to_string())?;
     compilation.write(&artifact, &|_| {}).map_err(|e| e.to_string())?;
     Ok(Pipeline::new(Model::open(&artifact, executed).map_err(|e| e.to_string())?))
+}
+
+/// Writes an artifact of a module whose parameters are f32, with shaders if it shall run on GPUs.
+///
+/// # Panics
+/// When the module cannot be compiled.
+pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool, artifact: &Path) {
+    let module = castiron_passes::run(module, Stage::Kernels, &castiron_passes::Options::default()).unwrap().0;
+    let description = Description {
+        architecture: "Test".into(),
+        task,
+        labels: vec![],
+        exclusive_labels: false,
+        max_positions: None,
+        max_input: None,
+        generation: Generation::default(),
+    };
+    let companions = Companions { description: &description, text: &TextAssets::default(), source_hash: "none" };
+    let mut compiled = Compiled::new(lower(&module).unwrap(), source, WeightFormat::F32).unwrap();
+    if wgsl {
+        compiled.add_wgsl().unwrap();
+    }
+    compiled.write(artifact, &companions, &|_| {}).unwrap();
 }
 
 /// Feeds tokens to `step` at a position; gives the scores of the next one.

@@ -3,22 +3,16 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use castiron_backends::artifact::{Companions, Compiled};
-use castiron_backends::lower::lower;
-use castiron_backends::weights::WeightFormat;
 use castiron_ir::interpret::{Binding, run_entry};
 use castiron_ir::op::Gather;
-use castiron_ir::{
-    Builder, DType, Description, Dim, Entry, Generation, Module, State, Storage, StoredTensor, Task, Tensor,
-    TensorSource, TextAssets, Type,
-};
-use castiron_passes::{Options, Stage};
+use castiron_ir::{Builder, DType, Dim, Entry, Module, State, Storage, StoredTensor, Task, Tensor, TensorSource, Type};
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::session::{self, Model};
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::tensor::TensorRef;
 use castiron_runtime::text::{NoCandidate, Sampler, Sampling};
+use castiron_tests::compiled;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -73,19 +67,7 @@ fn module(tokens: usize) -> Module {
 }
 
 fn compile(module: &Module, table: &Table, artifact: &Path) {
-    let module = castiron_passes::run(module, Stage::Kernels, &Options::default()).unwrap().0;
-    let description = Description {
-        architecture: "Table".into(),
-        task: Task::TextGeneration,
-        labels: vec![],
-        exclusive_labels: false,
-        max_positions: None,
-        max_input: None,
-        generation: Generation::default(),
-    };
-    let companions = Companions { description: &description, text: &TextAssets::default(), source_hash: "none" };
-    let compiled = Compiled::new(lower(&module).unwrap(), table, WeightFormat::F32).unwrap();
-    compiled.write(artifact, &companions, &|_| {}).unwrap();
+    compiled::write(module, table, Task::TextGeneration, false, artifact);
 }
 
 /// The best tokens of all rows at once.

@@ -3,13 +3,7 @@
 
 use std::path::Path;
 
-use castiron_backends::artifact::{Companions, Compiled};
-use castiron_backends::lower::lower;
-use castiron_backends::weights::WeightFormat;
-use castiron_ir::{
-    DType, Description, Generation, Module, Storage, StoredTensor, Task, TensorSource, TextAssets, text,
-};
-use castiron_passes::{Options, Stage};
+use castiron_ir::{DType, Storage, StoredTensor, Task, TensorSource, text};
 use castiron_runtime::gpu::Mask;
 use castiron_runtime::program::gpu::MAX_BINDING_BYTES;
 use castiron_runtime::session::{self, Model};
@@ -53,23 +47,6 @@ impl TensorSource for Tables {
     }
 }
 
-fn compile(module: &Module, source: &Tables, artifact: &Path) {
-    let module = castiron_passes::run(module, Stage::Kernels, &Options::default()).unwrap().0;
-    let description = Description {
-        architecture: "Tables".into(),
-        task: Task::FeatureExtraction,
-        labels: vec![],
-        exclusive_labels: false,
-        max_positions: None,
-        max_input: None,
-        generation: Generation::default(),
-    };
-    let companions = Companions { description: &description, text: &TextAssets::default(), source_hash: "none" };
-    let mut compiled = Compiled::new(lower(&module).unwrap(), source, WeightFormat::F32).unwrap();
-    compiled.add_wgsl().unwrap();
-    compiled.write(artifact, &companions, &|_| {}).unwrap();
-}
-
 /// Rows and logits for the first, the last, and the rows around the end of the first part.
 fn outputs(artifact: &Path, options: session::Options) -> [Vec<f32>; 2] {
     let boundary = (MAX_BINDING_BYTES as usize / (4 * WIDTH)) as i32;
@@ -84,7 +61,8 @@ fn outputs(artifact: &Path, options: session::Options) -> [Vec<f32>; 2] {
 fn tables_beyond_the_binding_limit_are_bound_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("tables.iron");
-    compile(&text::parse_module(TEXT).unwrap(), &Tables::new(), &artifact);
+    let module = text::parse_module(TEXT).unwrap();
+    compiled::write(&module, &Tables::new(), Task::FeatureExtraction, true, &artifact);
     let expected = outputs(&artifact, session::Options::default());
     let actual = outputs(&artifact, compiled::gpu(Mask::default()));
     for (expected, actual) in expected.iter().zip(&actual) {
