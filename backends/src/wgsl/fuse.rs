@@ -1,10 +1,13 @@
 //! Maps that follow one another and do not depend on one another become one dispatch, since a
 //! dispatch costs more than most maps: rope on queries and keys with the appends to both caches is
 //! one launch of a decoder's layer.
+//!
+//! A norm before a product of one row becomes part of it: every workgroup normalises the row again, which
+//! costs less than a dispatch.
 
 use castiron_ir::Dim;
 use castiron_runtime::program::view::{Place, View};
-use castiron_runtime::program::{EntryProgram, Kernel, KernelBody};
+use castiron_runtime::program::{EntryProgram, Kernel, KernelBody, Matmul, Rows};
 
 use super::MAX_BINDINGS;
 use super::shader::dim_text;
@@ -45,6 +48,25 @@ fn are_independent(a: &Kernel, b: &Kernel) -> bool {
     let writes = |k: &Kernel| -> Vec<Place> { k.body.views().1.iter().map(|view| view.place.clone()).collect() };
     let clashes = |written: &[Place], other: &Kernel| touched(other).iter().any(|place| written.contains(place));
     !clashes(&writes(a), b) && !clashes(&writes(b), a)
+}
+
+/// The norm and the product that are one launch, if kernel `second` reads nothing but rows that kernel
+/// `first` writes for it alone.
+pub(super) fn norm_and_product(entry: &EntryProgram, first: u32, second: u32) -> Option<(&Rows, &Matmul)> {
+    let [a, b] = [first, second].map(|number| &entry.kernels[number as usize]);
+    let (KernelBody::Rows(rows), KernelBody::Matmul(matmul)) = (&a.body, &b.body) else { return None };
+    let ([out], Place::Buffer(number)) = (rows.operands.outputs.as_slice(), &matmul.x.place) else { return None };
+    let program = &rows.operands.program;
+    let varies = program.levels()[usize::from(program.stores[0])].varies;
+    let (outer, outer_of_rows) = (matmul.space.split_last()?.1, rows.space.split_last()?.1);
+    let buffer = &entry.buffers[*number as usize];
+    let is_own = (buffer.first, buffer.last) == (first, second);
+    let others = matmul.epilogue.inputs.iter().all(|view| view.place != matmul.x.place);
+    // A workgroup may write while others still read the row.
+    let reads: Vec<Place> = rows.operands.inputs.iter().map(|view| view.place.clone()).collect();
+    let is_apart = matmul.epilogue.outputs.iter().all(|view| !reads.contains(&view.place));
+    let is_fit = !program.is_map() && varies && *out == matmul.x && outer == outer_of_rows && is_own && others;
+    (is_fit && is_apart).then_some((rows, matmul))
 }
 
 /// All memory that a kernel reads or writes.

@@ -13,16 +13,17 @@
 //! ```
 
 use castiron_ir::Dim;
-use castiron_runtime::program::Matmul;
 use castiron_runtime::program::WeightForm;
 use castiron_runtime::program::gpu::{AdapterClass, Condition, Features};
 use castiron_runtime::program::view::View;
+use castiron_runtime::program::{Matmul, Rows};
 use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
 
 use super::WgslFault;
-use super::operand::Operand;
+use super::expression::Expressions;
+use super::operand::{Operand, Operands};
 use super::panel::{Chunk, Panels, QUAD, Step, Walk, Work};
-use super::rows::{Given, write_element};
+use super::rows::{FromMemory, Given, reduce_phases, write_element};
 use super::shader::{Writer, dim_text};
 use super::space::Space;
 
@@ -43,6 +44,11 @@ pub(super) enum Method {
 }
 
 impl Method {
+    /// Whether a workgroup works on one row.
+    pub fn is_for_one_row(self) -> bool {
+        matches!(self, Method::Wide { rows: 1, .. } | Method::Split)
+    }
+
     /// Name of the archetype.
     pub fn name(self) -> String {
         match self {
@@ -90,12 +96,14 @@ struct Product<'a> {
     rows: usize,
 }
 
-/// Writes the product over a chunk of the weight's panels; gives the grid and the workgroup's size.
+/// Writes the product over a chunk of the weight's panels; gives the grid and the workgroup's size. With
+/// the number of a norm and what it computes, for products of one row, it is applied to the row first.
 pub(super) fn write_matmul(
     w: &mut Writer<'_>,
     matmul: &Matmul,
     method: Method,
     chunk: Chunk,
+    norm: Option<(u32, &Rows)>,
 ) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
     let WeightForm::Packed(matrix) = w.weight_form(matmul.weight) else { return Err(WgslFault::NoMemory) };
     let panels = Panels::bind(w, matmul.weight, matrix, chunk)?;
@@ -107,10 +115,82 @@ pub(super) fn write_matmul(
     };
     let product = Product { space, panels, chunk, matrix, rows };
     product.write_epilogue(w)?;
-    match method {
-        Method::Wide { size, .. } => product.write_wide(w, size),
-        Method::Shared => product.write_shared(w),
-        Method::Split => product.write_split(w),
+    let Some((number, rows)) = norm else {
+        return match method {
+            Method::Wide { size, .. } => product.write_wide(w, size, None),
+            Method::Shared => product.write_shared(w),
+            Method::Split => product.write_split(w, None),
+        };
+    };
+    let space = Space::new(&rows.space, &rows.operands, Vec::new());
+    let product_number = std::mem::replace(&mut w.kernel, number);
+    let done = match method {
+        Method::Wide { size, .. } => product.write_wide(w, size, Some(&space)),
+        Method::Shared => Err(WgslFault::Order),
+        Method::Split => product.write_split(w, Some(&space)),
+    };
+    w.kernel = product_number;
+    done
+}
+
+/// The row of a product that is a norm's result, computed where it is needed.
+struct FromNorm<'o, 'v> {
+    expressions: Expressions<'o>,
+    operands: &'o Operands<'v>,
+    k: usize,
+}
+
+impl<'o, 'v> FromNorm<'o, 'v> {
+    /// Writes the reductions of the norm.
+    fn new(
+        w: &mut Writer<'_>,
+        space: &'o Space,
+        operands: &'o Operands<'v>,
+        (k, size): (usize, u32),
+    ) -> Result<FromNorm<'o, 'v>, WgslFault> {
+        let length = format!("{k}u");
+        let mut expressions = Expressions::new(&space.operands.program, "at", &length);
+        let from = FromMemory { operands, given: &[], position: "at".to_owned() };
+        reduce_phases(w, &mut expressions, &from, &length, size)?;
+        expressions.hoist(w, u16::MAX, &from)?;
+        Ok(FromNorm { expressions, operands, k })
+    }
+
+    /// Writes an element of the row, with a name.
+    fn write(&mut self, w: &mut Writer<'_>, name: &str, at: &str) -> Result<(), WgslFault> {
+        let position = format!("{name}_at");
+        w.line(format!("let {position} = min({at}, {}u);", self.k - 1));
+        let from = FromMemory { operands: self.operands, given: &[], position: position.clone() };
+        self.expressions.position = format!("f32({position})");
+        self.expressions.leave_position();
+        let stored = self.expressions.program.stores[0];
+        let value = self.expressions.value(w, stored, &from)?;
+        w.line(format!("let {name} = {value};"));
+        Ok(())
+    }
+}
+
+impl Work for FromNorm<'_, '_> {
+    fn begin(&mut self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
+        if w.features().subgroups {
+            self.write(w, "element", &format!("{} + {}", step.base, step.lane_offset))?;
+        }
+        Ok(())
+    }
+
+    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
+        if w.features().subgroups {
+            write_products(w, 0, slot, &format!("subgroupBroadcast(element, {slot}u)"), weights);
+            return Ok(());
+        }
+        // Names of values are used again in each slot.
+        w.line(format!("var element_{slot}: f32;"));
+        w.open("");
+        self.write(w, "element", &format!("{} + {}u", step.base, step.offsets[slot]))?;
+        w.line(format!("element_{slot} = element;"));
+        w.close();
+        write_products(w, 0, slot, &format!("element_{slot}"), weights);
+        Ok(())
     }
 }
 
@@ -170,12 +250,52 @@ impl Product<'_> {
         Ok(all)
     }
 
+    /// Writes the sums over all of `k`, or over every `stride`-th stretch from `first`; the rows come from
+    /// memory, or one row from a norm that `size` invocations compute together.
+    fn write_walk(
+        &self,
+        w: &mut Writer<'_>,
+        (first, stride): (&str, u32),
+        norm: Option<(&Space, u32)>,
+    ) -> Result<(), WgslFault> {
+        let Some((space, size)) = norm else {
+            let mut x = FromRows { rows: self.write_rows(w, "first_row")?, k: self.matrix.k };
+            return self.write_stretches(w, (first, stride), &mut x);
+        };
+        let outer = vec!["0u".to_owned(); space.outer().len()];
+        let operands = Operands::new(w, &space.operands, &outer, 0)?;
+        let mut x = FromNorm::new(w, space, &operands, (self.matrix.k, size))?;
+        self.write_stretches(w, (first, stride), &mut x)
+    }
+
+    fn write_stretches(
+        &self,
+        w: &mut Writer<'_>,
+        (first, stride): (&str, u32),
+        work: &mut dyn Work,
+    ) -> Result<(), WgslFault> {
+        self.write_sums(w);
+        let stretches = format!("{}u", self.panels.stretches());
+        self.panels.write_walk(w, &Walk { first, end: &stretches, stride }, work)?;
+        if self.panels.tail() > 0 {
+            w.open(format!("if ({first} == 0u)"));
+            self.panels.write_tail(w, work)?;
+            w.close();
+        }
+        Ok(())
+    }
+
     /// Panels of this chunk.
     fn panel_count(&self) -> usize {
         self.chunk.end - self.chunk.first
     }
 
-    fn write_wide(&self, w: &mut Writer<'_>, size: u32) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+    fn write_wide(
+        &self,
+        w: &mut Writer<'_>,
+        size: u32,
+        norm: Option<&Space>,
+    ) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
         let quads = self.panel_count() * PANEL / QUAD;
         let across = quads.div_ceil(size as usize);
         let row_groups = self.row_count().div_ceil(self.rows as i64);
@@ -186,13 +306,7 @@ impl Product<'_> {
         w.line(format!("let first_row = {}u*(group / {across}u);", self.rows));
         w.line("let quad = place % 4u;");
         self.panels.write_bases(w, "(place / 4u)");
-        let x = FromRows { rows: self.write_rows(w, "first_row")?, k: self.matrix.k };
-        self.write_sums(w);
-        let stretches = format!("{}u", self.panels.stretches());
-        self.panels.write_walk(w, &Walk { first: "0u", end: &stretches, stride: 1 }, &x)?;
-        if self.panels.tail() > 0 {
-            self.panels.write_tail(w, &x)?;
-        }
+        self.write_walk(w, ("0u", 1), norm.map(|space| (space, size)))?;
         w.line(format!("let column = {}u + 4u*place;", self.chunk.first * PANEL));
         w.open("if (is_mine)");
         self.write_calls(w, "first_row");
@@ -200,7 +314,7 @@ impl Product<'_> {
         Ok((vec![(Dim::from(across), 1), (row_groups, 1)], size))
     }
 
-    fn write_split(&self, w: &mut Writer<'_>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
+    fn write_split(&self, w: &mut Writer<'_>, norm: Option<&Space>) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
         let panels = self.panel_count();
         let rows = self.row_count();
         w.line(format!("if (group >= {panels}u*{}) {{ return; }}", dim_text(&rows)));
@@ -209,15 +323,7 @@ impl Product<'_> {
         w.line(format!("let panel = group % {panels}u;"));
         w.line(format!("let first_row = group / {panels}u;"));
         self.panels.write_bases(w, "panel");
-        let x = FromRows { rows: self.write_rows(w, "first_row")?, k: self.matrix.k };
-        self.write_sums(w);
-        let stretches = format!("{}u", self.panels.stretches());
-        self.panels.write_walk(w, &Walk { first: "slice", end: &stretches, stride: GPU_GROUP / 4 }, &x)?;
-        if self.panels.tail() > 0 {
-            w.open("if (slice == 0u)");
-            self.panels.write_tail(w, &x)?;
-            w.close();
-        }
+        self.write_walk(w, ("slice", GPU_GROUP / 4), norm.map(|space| (space, GPU_GROUP)))?;
         w.shared("slices", &format!("array<vec4<f32>, {GPU_GROUP}>"));
         for g in 0..self.matrix.groups {
             w.line("workgroupBarrier();");
@@ -253,13 +359,13 @@ impl Product<'_> {
         let (stretch, stretches, k) = (self.panels.stretch(), self.panels.stretches(), self.matrix.k);
         w.open(format!("for (var start = 0u; start < {k}u; start += {SHARED_DEPTH}u)"));
         self.write_tile(w, tile_rows)?;
-        let x = FromTile { rows: self.rows };
+        let mut x = FromTile { rows: self.rows };
         let first = format!("start / {stretch}u");
         let end = format!("min({first} + {}u, {stretches}u)", SHARED_DEPTH / stretch);
-        self.panels.write_walk(w, &Walk { first: &first, end: &end, stride: 1 }, &x)?;
+        self.panels.write_walk(w, &Walk { first: &first, end: &end, stride: 1 }, &mut x)?;
         if self.panels.tail() > 0 {
             w.open(format!("if (start + {SHARED_DEPTH}u >= {k}u)"));
-            self.panels.write_tail(w, &x)?;
+            self.panels.write_tail(w, &mut x)?;
             w.close();
         }
         w.close();
@@ -302,7 +408,7 @@ impl FromRows<'_> {
 }
 
 impl Work for FromRows<'_> {
-    fn begin(&self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
+    fn begin(&mut self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
         if w.features().subgroups {
             for row in 0..self.rows.len() {
                 let value = self.load(w, row, &format!("{} + {}", step.base, step.lane_offset), step.may_exceed)?;
@@ -312,7 +418,7 @@ impl Work for FromRows<'_> {
         Ok(())
     }
 
-    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
+    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
         for row in 0..self.rows.len() {
             let value = if w.features().subgroups {
                 format!("subgroupBroadcast(x{row}, {slot}u)")
@@ -331,11 +437,11 @@ struct FromTile {
 }
 
 impl Work for FromTile {
-    fn begin(&self, _: &mut Writer<'_>, _: &Step) -> Result<(), WgslFault> {
+    fn begin(&mut self, _: &mut Writer<'_>, _: &Step) -> Result<(), WgslFault> {
         Ok(())
     }
 
-    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
+    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
         for row in 0..self.rows {
             let at = format!("{SHARED_DEPTH}u*(mine + {row}u) + {} - start + {}u", step.base, step.offsets[slot]);
             write_products(w, row, slot, &format!("tile[{at}]"), weights);

@@ -30,7 +30,9 @@ use castiron_ir::{DType, Dim};
 use castiron_runtime::program::gpu::{
     Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
 };
-use castiron_runtime::program::{EntryProgram, Kernel, KernelBody, Program, Step, WeightForm};
+use castiron_runtime::program::{
+    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Step, WeightForm,
+};
 
 use shader::{Finished, MAP_GROUP, Writer};
 
@@ -127,8 +129,17 @@ impl<'a> Generator<'a> {
             let numbers = body.iter().filter_map(|step| if let Step::Kernel(n) = step { Some(*n) } else { None });
             let numbers: Vec<u32> = numbers.collect();
             let mut launches = Vec::new();
-            for group in fuse::groups(entry, &numbers) {
-                launches.push(self.launch(entry, &symbols, group)?);
+            let mut groups = fuse::groups(entry, &numbers).into_iter().peekable();
+            while let Some(group) = groups.next() {
+                let pair = groups.peek().and_then(|next| fuse::norm_and_product(entry, *group.last()?, next[0]));
+                launches.push(match pair {
+                    Some((rows, matmul)) => {
+                        groups.next();
+                        self.norm_and_product(entry, &symbols, group[0], (rows, matmul))
+                            .map_err(|fault| at(entry, group[0], fault))?
+                    }
+                    None => self.launch(entry, &symbols, group)?,
+                });
             }
             stages.push(GpuStage { count, launches });
         }
@@ -145,23 +156,37 @@ impl<'a> Generator<'a> {
         Ok(Launch { first, last, choices })
     }
 
+    /// A norm and the product of its result: one dispatch for one row, two for more.
+    fn norm_and_product(
+        &mut self,
+        entry: &EntryProgram,
+        symbols: &[String],
+        number: u32,
+        (rows, matmul): (&Rows, &Matmul),
+    ) -> Result<Launch, WgslFault> {
+        let kernel = |number: u32| Named { symbols, number, kernel: &entry.kernels[number as usize] };
+        let (norm, product) = (kernel(number), kernel(number + 1));
+        let mut choices = self.matmul(&product, matmul, Some((number, rows)))?;
+        let norms = self.rows(&norm, rows)?;
+        for choice in self.matmul(&product, matmul, None)? {
+            for before in &norms {
+                let mut both = choice.clone();
+                both.condition.features = choice.condition.features.and(before.condition.features);
+                both.dispatches = [before.dispatches.as_slice(), &choice.dispatches].concat();
+                choices.push(both);
+            }
+        }
+        Ok(Launch { first: number, last: number + 1, choices })
+    }
+
     /// The ways to execute one kernel.
     fn choices(&mut self, entry: &EntryProgram, symbols: &[String], number: u32) -> Result<Vec<Choice>, WgslFault> {
         let kernel = &entry.kernels[number as usize];
         let named = Named { symbols, number, kernel };
         match &kernel.body {
             KernelBody::Rows(rows) if rows.operands.program.is_map() => self.maps(entry, symbols, &[number]),
-            KernelBody::Rows(rows) => {
-                let variants = [Features { subgroups: true, f16: false }, Features::NONE];
-                let each = |features| {
-                    let mut w = self.writer(&named, features);
-                    let (grid, size) = rows::write_rows(&mut w, rows)?;
-                    let dispatch = self.finish(w, &named, "row", size, vec![grid])?;
-                    Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
-                };
-                variants.into_iter().map(each).collect()
-            }
-            KernelBody::Matmul(matmul) => self.matmul(&named, matmul),
+            KernelBody::Rows(rows) => self.rows(&named, rows),
+            KernelBody::Matmul(matmul) => self.matmul(&named, matmul, None),
             KernelBody::Product(product) => {
                 let mut w = self.writer(&named, Features::NONE);
                 let (grid, size) = product::write_product(&mut w, product)?;
@@ -199,33 +224,49 @@ impl<'a> Generator<'a> {
         Ok(vec![simple(Condition::default(), vec![dispatch])])
     }
 
+    fn rows(&mut self, named: &Named<'_>, rows: &Rows) -> Result<Vec<Choice>, WgslFault> {
+        let variants = [Features { subgroups: true, f16: false }, Features::NONE];
+        let each = |features| {
+            let mut w = self.writer(named, features);
+            let (grid, size) = rows::write_rows(&mut w, rows)?;
+            let dispatch = self.finish(w, named, "row", size, vec![grid])?;
+            Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
+        };
+        variants.into_iter().map(each).collect()
+    }
+
+    /// The ways to compute a product; with a norm, those for one row, which it is applied to.
     fn matmul(
         &mut self,
         named: &Named<'_>,
-        matmul: &castiron_runtime::program::Matmul,
+        matmul: &Matmul,
+        norm: Option<(u32, &Rows)>,
     ) -> Result<Vec<Choice>, WgslFault> {
         let WeightForm::Packed(matrix) = &self.program.weights[matmul.weight as usize].form else {
             return Err(WgslFault::NoMemory);
         };
         let rows = Dim::product(&matmul.space[..matmul.space.len() - 1]);
         let mut choices = Vec::new();
-        for (condition, method) in matmul::methods(matrix, &rows) {
+        for (mut condition, method) in matmul::methods(matrix, &rows) {
+            if norm.is_some() {
+                if !method.is_for_one_row() {
+                    continue;
+                }
+                condition.at_most = Some((rows.clone(), 1));
+            }
             let mut dispatches = Vec::new();
             for chunk in panel::chunks(matrix) {
                 let mut w = self.writer(named, condition.features);
-                let (grid, size) = matmul::write_matmul(&mut w, matmul, method, chunk)?;
-                dispatches.push(self.finish(w, named, &method.name(), size, vec![grid])?);
+                let (grid, size) = matmul::write_matmul(&mut w, matmul, method, chunk, norm)?;
+                let what = if norm.is_some() { format!("norm_{}", method.name()) } else { method.name() };
+                dispatches.push(self.finish(w, named, &what, size, vec![grid])?);
             }
             choices.push(simple(condition, dispatches));
         }
         Ok(choices)
     }
 
-    fn attention(
-        &mut self,
-        named: &Named<'_>,
-        kernel: &castiron_runtime::program::AttentionKernel,
-    ) -> Result<Vec<Choice>, WgslFault> {
+    fn attention(&mut self, named: &Named<'_>, kernel: &AttentionKernel) -> Result<Vec<Choice>, WgslFault> {
         let mut choices = Vec::new();
         for (condition, method) in attention::methods(kernel) {
             let mut w = self.writer(named, condition.features);

@@ -31,9 +31,9 @@ pub(super) struct Step {
 /// What is done with each step.
 pub(super) trait Work {
     /// Loads what the step multiplies with.
-    fn begin(&self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault>;
+    fn begin(&mut self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault>;
     /// Adds the products of element `slot` of the step with the weights of each group.
-    fn multiply(&self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault>;
+    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault>;
 }
 
 /// The runs of steps that an invocation works on, as expressions.
@@ -145,7 +145,7 @@ impl Panels {
     }
 
     /// Writes a loop over stretches. `quad` is the quad within the panel.
-    pub fn write_walk(&self, w: &mut Writer<'_>, walk: &Walk<'_>, work: &dyn Work) -> Result<(), WgslFault> {
+    pub fn write_walk(&self, w: &mut Writer<'_>, walk: &Walk<'_>, work: &mut dyn Work) -> Result<(), WgslFault> {
         let Walk { first, end, stride } = walk;
         w.open(format!("for (var stretch = {first}; stretch < {end}; stretch += {stride}u)"));
         for group in 0..self.matrix.groups {
@@ -162,7 +162,7 @@ impl Panels {
     }
 
     /// Writes the elements after the last stretch.
-    pub fn write_tail(&self, w: &mut Writer<'_>, work: &dyn Work) -> Result<(), WgslFault> {
+    pub fn write_tail(&self, w: &mut Writer<'_>, work: &mut dyn Work) -> Result<(), WgslFault> {
         let at = self.stretches() * self.stretch_vectors();
         for group in 0..self.matrix.groups {
             w.line(format!("let block{group} = panel{group} + {at}u;"));
@@ -171,7 +171,7 @@ impl Panels {
         self.write_dense(w, &dense_step(first, self.tail()), work)
     }
 
-    fn write_dense(&self, w: &mut Writer<'_>, step: &Step, work: &dyn Work) -> Result<(), WgslFault> {
+    fn write_dense(&self, w: &mut Writer<'_>, step: &Step, work: &mut dyn Work) -> Result<(), WgslFault> {
         let name = &self.name;
         work.begin(w, step)?;
         for slot in 0..step.offsets.len() {
@@ -195,7 +195,7 @@ impl Panels {
     }
 
     /// Writes the scales of a block, and a loop over its steps.
-    fn write_block(&self, w: &mut Writer<'_>, encoding: Encoding, work: &dyn Work) -> Result<(), WgslFault> {
+    fn write_block(&self, w: &mut Writer<'_>, encoding: Encoding, work: &mut dyn Work) -> Result<(), WgslFault> {
         let name = &self.name;
         let layout = Layout::of(encoding);
         for group in 0..self.matrix.groups {

@@ -158,6 +158,11 @@ impl Features {
     /// No optional feature.
     pub const NONE: Features = Features { f16: false, subgroups: false };
 
+    /// These and others.
+    pub fn and(self, others: Features) -> Features {
+        Features { f16: self.f16 || others.f16, subgroups: self.subgroups || others.subgroups }
+    }
+
     /// Whether all of these are among `others`.
     pub fn are_among(self, others: Features) -> bool {
         (!self.f16 || others.f16) && (!self.subgroups || others.subgroups)
