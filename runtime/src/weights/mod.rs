@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A row of `W` is a column of the product `x · Wᵀ`, and is called a column here. The inside of a
-//! panel is drawn in the file of its encoding family: [`dense`] and [`quantised`].
+//! panel is drawn in the file of its encoding family: `dense.rs` and `quantised.rs`.
 
 mod dense;
 mod ggml;
