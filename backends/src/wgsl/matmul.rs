@@ -20,17 +20,17 @@ use castiron_runtime::program::{Matmul, Rows};
 use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
 
 use super::WgslFault;
-use super::expression::Expressions;
+use super::factor::{FromNorm, FromRows, FromTile};
 use super::operand::{Operand, Operands};
-use super::panel::{Chunk, Panels, QUAD, Step, Walk, Work};
-use super::rows::{FromMemory, Given, reduce_phases, write_element};
+use super::panel::{Chunk, Panels, QUAD, Walk, Work};
+use super::rows::{Given, write_element};
 use super::shader::{Writer, dim_text};
 use super::space::Space;
 
 /// Invocations of a workgroup on GPUs.
 const GPU_GROUP: u32 = 64;
 /// Elements of `k` of a tile in workgroup memory.
-const SHARED_DEPTH: usize = 32;
+pub(super) const SHARED_DEPTH: usize = 32;
 
 /// A way to compute a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Method {
 /// The ways to compute a product, the best first.
 pub(super) fn methods(matrix: &PackedMatrix, rows: &Dim) -> Vec<(Condition, Method)> {
     let most = |n: u32| Some((rows.clone(), n));
-    let subgroups = Features { subgroups: true, f16: false };
+    let subgroups = Features::SUBGROUPS;
     let cpu = |features, at_most| Condition { features, class: Some(AdapterClass::Cpu), at_most };
     let gpu = |features, at_most| Condition { features, class: Some(AdapterClass::Gpu), at_most };
     // Registers bound how many sums an invocation can hold.
@@ -79,11 +79,9 @@ pub(super) fn methods(matrix: &PackedMatrix, rows: &Dim) -> Vec<(Condition, Meth
         methods.extend([(gpu(f16, most(4)), Method::Split), (gpu(f16, None), Method::Shared)]);
     }
     methods.extend([(gpu(Features::NONE, most(4)), Method::Split), (gpu(Features::NONE, None), Method::Shared)]);
+    // The ways for many rows are never taken for one.
     let is_one_row = rows.as_constant() == Some(1);
     methods.retain(|(condition, _)| condition.at_most.is_some() || !is_one_row);
-    if is_one_row {
-        methods.iter_mut().for_each(|(condition, _)| condition.at_most = None);
-    }
     methods
 }
 
@@ -115,82 +113,15 @@ pub(super) fn write_matmul(
     };
     let product = Product { space, panels, chunk, matrix, rows };
     product.write_epilogue(w)?;
-    let Some((number, rows)) = norm else {
-        return match method {
-            Method::Wide { size, .. } => product.write_wide(w, size, None),
-            Method::Shared => product.write_shared(w),
-            Method::Split => product.write_split(w, None),
-        };
-    };
-    let space = Space::new(&rows.space, &rows.operands, Vec::new());
-    let product_number = std::mem::replace(&mut w.kernel, number);
-    let done = match method {
-        Method::Wide { size, .. } => product.write_wide(w, size, Some(&space)),
-        Method::Shared => Err(WgslFault::Order),
-        Method::Split => product.write_split(w, Some(&space)),
-    };
-    w.kernel = product_number;
-    done
-}
-
-/// The row of a product that is a norm's result, computed where it is needed.
-struct FromNorm<'o, 'v> {
-    expressions: Expressions<'o>,
-    operands: &'o Operands<'v>,
-    k: usize,
-}
-
-impl<'o, 'v> FromNorm<'o, 'v> {
-    /// Writes the reductions of the norm.
-    fn new(
-        w: &mut Writer<'_>,
-        space: &'o Space,
-        operands: &'o Operands<'v>,
-        (k, size): (usize, u32),
-    ) -> Result<FromNorm<'o, 'v>, WgslFault> {
-        let length = format!("{k}u");
-        let mut expressions = Expressions::new(&space.operands.program, "at", &length);
-        let from = FromMemory { operands, given: &[], position: "at".to_owned() };
-        reduce_phases(w, &mut expressions, &from, &length, size)?;
-        expressions.hoist(w, u16::MAX, &from)?;
-        Ok(FromNorm { expressions, operands, k })
-    }
-
-    /// Writes an element of the row, with a name.
-    fn write(&mut self, w: &mut Writer<'_>, name: &str, at: &str) -> Result<(), WgslFault> {
-        let position = format!("{name}_at");
-        w.line(format!("let {position} = min({at}, {}u);", self.k - 1));
-        let from = FromMemory { operands: self.operands, given: &[], position: position.clone() };
-        self.expressions.position = format!("f32({position})");
-        self.expressions.leave_position();
-        let stored = self.expressions.program.stores[0];
-        let value = self.expressions.value(w, stored, &from)?;
-        w.line(format!("let {name} = {value};"));
-        Ok(())
-    }
-}
-
-impl Work for FromNorm<'_, '_> {
-    fn begin(&mut self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
-        if w.features().subgroups {
-            self.write(w, "element", &format!("{} + {}", step.base, step.lane_offset))?;
-        }
-        Ok(())
-    }
-
-    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
-        if w.features().subgroups {
-            write_products(w, 0, slot, &format!("subgroupBroadcast(element, {slot}u)"), weights);
-            return Ok(());
-        }
-        // Names of values are used again in each slot.
-        w.line(format!("var element_{slot}: f32;"));
-        w.open("");
-        self.write(w, "element", &format!("{} + {}u", step.base, step.offsets[slot]))?;
-        w.line(format!("element_{slot} = element;"));
-        w.close();
-        write_products(w, 0, slot, &format!("element_{slot}"), weights);
-        Ok(())
+    let norm = norm.map(|(number, rows)| {
+        w.kernel = number;
+        Space::new(&rows.space, &rows.operands, Vec::new())
+    });
+    match method {
+        Method::Wide { size, .. } => product.write_wide(w, size, norm.as_ref()),
+        Method::Split => product.write_split(w, norm.as_ref()),
+        Method::Shared if norm.is_some() => Err(WgslFault::Order),
+        Method::Shared => product.write_shared(w),
     }
 }
 
@@ -235,16 +166,12 @@ impl Product<'_> {
 
     /// Writes the rows of `x` that an invocation reads, the last ones again beyond the end.
     fn write_rows(&self, w: &mut Writer<'_>, row: &str) -> Result<Vec<Operand<'_>>, WgslFault> {
-        let (rows, last) = (self.row_count(), format!("{} - 1u", dim_text(&self.row_count())));
-        let is_one = rows.as_constant() == Some(1);
+        let last = format!("{} - 1u", dim_text(&self.row_count()));
         let mut all = Vec::new();
         for r in 0..self.rows {
-            let number = if is_one { "0u".to_owned() } else { format!("min({row} + {r}u, {last})") };
             let name = format!("row{r}_");
-            if !is_one {
-                w.line(format!("let {name} = {number};"));
-            }
-            let outer = self.space.outer_indices(w, if is_one { "0u" } else { &name }, &format!("i{r}_"));
+            w.line(format!("let {name} = min({row} + {r}u, {last});"));
+            let outer = self.space.outer_indices(w, &name, &format!("i{r}_"));
             all.push(Operand::new(w, self.x(), &outer, &format!("x{r}_at"))?);
         }
         Ok(all)
@@ -390,71 +317,5 @@ impl Product<'_> {
         w.close();
         w.line("workgroupBarrier();");
         Ok(())
-    }
-}
-
-/// Rows of `x` in memory: each lane loads an element and passes it around, or all load all.
-struct FromRows<'v> {
-    rows: Vec<Operand<'v>>,
-    k: usize,
-}
-
-impl FromRows<'_> {
-    fn load(&self, w: &mut Writer<'_>, row: usize, at: &str, may_exceed: bool) -> Result<String, WgslFault> {
-        // The weights of elements beyond the end are zeros, so any element will do.
-        let at = if may_exceed { format!("min({at}, {}u)", self.k - 1) } else { format!("({at})") };
-        self.rows[row].load(w, &at)
-    }
-}
-
-impl Work for FromRows<'_> {
-    fn begin(&mut self, w: &mut Writer<'_>, step: &Step) -> Result<(), WgslFault> {
-        if w.features().subgroups {
-            for row in 0..self.rows.len() {
-                let value = self.load(w, row, &format!("{} + {}", step.base, step.lane_offset), step.may_exceed)?;
-                w.line(format!("let x{row} = {value};"));
-            }
-        }
-        Ok(())
-    }
-
-    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
-        for row in 0..self.rows.len() {
-            let value = if w.features().subgroups {
-                format!("subgroupBroadcast(x{row}, {slot}u)")
-            } else {
-                self.load(w, row, &format!("{} + {}u", step.base, step.offsets[slot]), step.may_exceed)?
-            };
-            write_products(w, row, slot, &value, weights);
-        }
-        Ok(())
-    }
-}
-
-/// A tile of `x` in workgroup memory.
-struct FromTile {
-    rows: usize,
-}
-
-impl Work for FromTile {
-    fn begin(&mut self, _: &mut Writer<'_>, _: &Step) -> Result<(), WgslFault> {
-        Ok(())
-    }
-
-    fn multiply(&mut self, w: &mut Writer<'_>, step: &Step, slot: usize, weights: &[String]) -> Result<(), WgslFault> {
-        for row in 0..self.rows {
-            let at = format!("{SHARED_DEPTH}u*(mine + {row}u) + {} - start + {}u", step.base, step.offsets[slot]);
-            write_products(w, row, slot, &format!("tile[{at}]"), weights);
-        }
-        Ok(())
-    }
-}
-
-/// Adds the products of an element of a row with the weights of each group.
-fn write_products(w: &mut Writer<'_>, row: usize, slot: usize, value: &str, weights: &[String]) {
-    let name = format!("v{row}_{slot}");
-    w.line(format!("let {name} = vec4<f32>({value});"));
-    for (g, weight) in weights.iter().enumerate() {
-        w.line(format!("sum{g}_{row} = fma({name}, {weight}, sum{g}_{row});"));
     }
 }

@@ -5,7 +5,8 @@
 //!  mod.rs         entries, launches, choices          shader.rs      the text of one shader
 //!  rows.rs        maps and row reductions             space.rs       iteration spaces, merged
 //!  matmul.rs      products with packed weights        operand.rs     addresses, loads and stores
-//!  panel.rs       packed weights, taken apart         expression.rs  row programs
+//!  factor.rs      their left operands                 expression.rs  row programs
+//!  panel.rs       packed weights, taken apart         fuse.rs        kernels that are one launch
 //!  product.rs     products of activations             library.rs     functions that WGSL lacks
 //!  attention/     flash attention                     validate.rs    naga's judgement
 //! ```
@@ -15,6 +16,7 @@
 
 mod attention;
 mod expression;
+mod factor;
 mod fuse;
 mod library;
 mod matmul;
@@ -225,7 +227,7 @@ impl<'a> Generator<'a> {
     }
 
     fn rows(&mut self, named: &Named<'_>, rows: &Rows) -> Result<Vec<Choice>, WgslFault> {
-        let variants = [Features { subgroups: true, f16: false }, Features::NONE];
+        let variants = [Features::SUBGROUPS, Features::NONE];
         let each = |features| {
             let mut w = self.writer(named, features);
             let (grid, size) = rows::write_rows(&mut w, rows)?;

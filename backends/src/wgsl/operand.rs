@@ -1,6 +1,7 @@
 //! Operands: addresses of views, and how elements of each type are read and written.
 
 use castiron_ir::{DType, Dim};
+use castiron_runtime::program::gpu::MAX_BINDING_BYTES;
 use castiron_runtime::program::view::{Place, View};
 use castiron_runtime::program::{RowOperands, WeightForm};
 
@@ -32,12 +33,6 @@ impl<'v> Operand<'v> {
             }
         };
         Ok(Operand { view, base, step })
-    }
-
-    /// A view's row whose address has been written.
-    pub fn at_address(view: &'v View, address: &str) -> Operand<'v> {
-        let step = view.strides.last().cloned().unwrap_or_else(|| Dim::constant(0));
-        Operand { view, base: address.to_owned(), step }
     }
 
     /// The element at a position of the row, as an f32.
@@ -151,26 +146,6 @@ fn read_function(w: &mut Writer<'_>, number: u32, dtype: DType) -> Result<String
         DType::I8 | DType::U8 | DType::Bool => ("u32", 4),
         DType::F64 | DType::I64 => return Err(WgslFault::Loaded(dtype)),
     };
-    let bytes = w.weight_form(number).bytes().unwrap_or(usize::MAX) as u64;
-    let parts = panel::parts(bytes.next_multiple_of(4), 4);
-    let mut text = format!("fn read_w{number}(at: u32) -> f32 {{\n  let word = at / {per_word}u;\n");
-    let is_single = parts.len() == 1;
-    text.push_str(&format!("  var bits: {element};\n"));
-    for (i, &(offset, length)) in parts.iter().enumerate() {
-        let name = if is_single {
-            w.place(&Place::Weight(number), element)?
-        } else {
-            w.part(number, offset, length, element)?
-        };
-        let (first, end) = (offset / 4, (offset + length) / 4);
-        let read = format!("bits = {name}[word - {first}u];");
-        match i {
-            _ if is_single => text.push_str(&format!("  {read}\n")),
-            0 => text.push_str(&format!("  if (word < {end}u) {{ {read} }}")),
-            _ if i + 1 == parts.len() => text.push_str(&format!(" else {{ {read} }}\n")),
-            _ => text.push_str(&format!(" else if (word < {end}u) {{ {read} }}")),
-        }
-    }
     let value = match dtype {
         DType::F32 => "bits",
         DType::I32 => "f32(bits)",
@@ -179,9 +154,24 @@ fn read_function(w: &mut Writer<'_>, number: u32, dtype: DType) -> Result<String
         DType::I8 => "f32(extractBits(bitcast<i32>(bits), 8u * (at % 4u), 8u))",
         _ => "f32(extractBits(bits, 8u * (at % 4u), 8u))",
     };
-    text.push_str(&format!("  return {value};\n}}\n"));
-    w.own_function(text);
-    Ok(format!("read_w{number}"))
+    let suspended = w.begin_function();
+    w.line(format!("let word = at / {per_word}u;"));
+    let bytes = w.weight_bytes(number).next_multiple_of(4);
+    for offset in (0..bytes).step_by(MAX_BINDING_BYTES as usize) {
+        let end = bytes.min(offset + MAX_BINDING_BYTES);
+        let name = w.part(number, (offset, end - offset), element)?;
+        if end < bytes {
+            w.open(format!("if (word < {}u)", end / 4));
+        }
+        w.line(format!("let bits = {name}[word - {}u];", offset / 4));
+        w.line(format!("return {value};"));
+        if end < bytes {
+            w.close();
+        }
+    }
+    let name = format!("read_w{number}");
+    w.end_function(&format!("{name}(at: u32) -> f32"), suspended);
+    Ok(name)
 }
 
 /// `a + b`, where nothing is written for 0.

@@ -5,16 +5,15 @@
 //! elements is four steps. How panels are laid out is drawn in `castiron_runtime::weights`.
 
 use castiron_runtime::program::gpu::MAX_BINDING_BYTES;
-use castiron_runtime::program::view::Place;
 use castiron_runtime::weights::{BLOCK, Encoding, PANEL, PackedMatrix};
 
 use super::WgslFault;
-use super::shader::Writer;
+use super::shader::{LANES, Writer};
 
 /// Columns that an invocation works on.
 pub(super) const QUAD: usize = 4;
-/// Elements of `k` of a step, and lanes that load what it multiplies with.
-pub(super) const STEP: usize = 8;
+/// Elements of `k` of a step: each lane loads what one of them is multiplied with.
+const STEP: usize = LANES;
 
 /// Eight elements of `k`, or fewer at the end.
 pub(super) struct Step {
@@ -69,12 +68,6 @@ pub(super) fn chunks(matrix: &PackedMatrix) -> Vec<Chunk> {
     (0..panels).step_by(most).map(|first| Chunk { first, end: (first + most).min(panels) }).collect()
 }
 
-/// Cuts bytes into parts that every adapter binds, at multiples of a unit.
-pub(super) fn parts(bytes: u64, unit: u64) -> Vec<(u64, u64)> {
-    let most = MAX_BINDING_BYTES / unit.max(1).max(256) * unit.max(256);
-    (0..bytes).step_by(most as usize).map(|offset| (offset, most.min(bytes - offset))).collect()
-}
-
 /// Bytes of the panels of all groups.
 fn panel_bytes(matrix: &PackedMatrix) -> u64 {
     (matrix.panel_bytes().unwrap_or(usize::MAX) as u64).saturating_mul(matrix.groups as u64)
@@ -90,14 +83,9 @@ impl Panels {
             Encoding::F16 | Encoding::BF16 => "vec2<u32>",
             Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => "vec4<u32>",
         };
-        let is_whole = chunk == Chunk { first: 0, end: matrix.panels() };
-        let name = if is_whole {
-            w.place(&Place::Weight(weight), element)?
-        } else {
-            let bytes = panel_bytes(matrix);
-            let (offset, end) = (chunk.first as u64 * bytes, chunk.end as u64 * bytes);
-            w.part(weight, offset, end - offset, element)?
-        };
+        let bytes = panel_bytes(matrix);
+        let (offset, end) = (chunk.first as u64 * bytes, chunk.end as u64 * bytes);
+        let name = w.part(weight, (offset, end - offset), element)?;
         Ok(Panels { matrix: *matrix, name, is_f16 })
     }
 
@@ -292,7 +280,6 @@ fn float_quad(encoding: Encoding, bits: &str) -> String {
 pub(super) fn read_function(w: &mut Writer<'_>, weight: u32, matrix: &PackedMatrix) -> Result<String, WgslFault> {
     let function = format!("read_w{weight}");
     let chunks = chunks(matrix);
-    let is_single = chunks.len() == 1;
     let mut panels = Vec::new();
     for &chunk in &chunks {
         panels.push(Panels::bind(w, weight, matrix, chunk)?);
@@ -303,13 +290,13 @@ pub(super) fn read_function(w: &mut Writer<'_>, weight: u32, matrix: &PackedMatr
     w.line(format!("let k = at % {k}u;"));
     w.line(format!("let lane = row % {PANEL}u;"));
     for (i, (&chunk, part)) in chunks.iter().zip(&panels).enumerate() {
-        if !is_single && i + 1 < chunks.len() {
+        if i + 1 < chunks.len() {
             w.open(format!("if (row < {}u)", chunk.end * PANEL));
         }
         let vectors = part.panel_vectors() * groups;
         w.line(format!("let panel = {vectors}u*(row / {PANEL}u - {}u);", chunk.first));
         part.write_element(w);
-        if !is_single && i + 1 < chunks.len() {
+        if i + 1 < chunks.len() {
             w.close();
         }
     }

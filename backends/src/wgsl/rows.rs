@@ -105,13 +105,12 @@ pub(super) fn write_rows(w: &mut Writer<'_>, rows: &Rows) -> Result<(Vec<(Dim, u
     let mut expressions = Expressions::new(program, "at", &dim_text(space.row()));
     let length = dim_text(space.row());
     reduce_phases(w, &mut expressions, &from, &length, size)?;
-    let last = expressions.levels.iter().map(|level| level.phase).max().unwrap_or(0);
-    expressions.hoist(w, last, &from)?;
     write_results(w, &mut expressions, &operands, &from, &length, size)?;
     Ok((vec![(count, 1)], size))
 }
 
-/// Writes a loop for each phase of reductions; their results are named afterwards.
+/// Writes a loop for each phase of reductions; their results, and what the whole row shares, are named
+/// afterwards.
 pub(super) fn reduce_phases(
     w: &mut Writer<'_>,
     expressions: &mut Expressions<'_>,
@@ -144,7 +143,7 @@ pub(super) fn reduce_phases(
             expressions.set_reduced(at, format!("r{at}"));
         }
     }
-    Ok(())
+    expressions.hoist(w, last, from)
 }
 
 fn identity(kind: RowReduce) -> &'static str {

@@ -14,6 +14,9 @@ use super::library::Function;
 /// Invocations of a workgroup of maps; every adapter takes so many.
 pub(super) const MAP_GROUP: u32 = 256;
 
+/// Lanes of a subgroup that load elements for all; every subgroup that is used has so many.
+pub(super) const LANES: usize = 8;
+
 /// A shader being written.
 pub(super) struct Writer<'a> {
     pub program: &'a Program,
@@ -155,8 +158,16 @@ impl<'a> Writer<'a> {
         self.bind(Resource::Scratch(number), &format!("scratch{number}"), "f32", true)
     }
 
-    /// Part of a weight.
-    pub fn part(&mut self, weight: u32, offset: u64, bytes: u64, element: &'static str) -> Result<String, WgslFault> {
+    /// Some bytes of a weight, or the whole.
+    pub fn part(
+        &mut self,
+        weight: u32,
+        (offset, bytes): (u64, u64),
+        element: &'static str,
+    ) -> Result<String, WgslFault> {
+        if offset == 0 && bytes >= self.weight_bytes(weight) {
+            return self.place(&Place::Weight(weight), element);
+        }
         let name = if offset == 0 { format!("w{weight}") } else { format!("w{weight}_from_{offset}") };
         self.bind(Resource::Part { weight, offset, bytes }, &name, element, false)
     }
@@ -229,13 +240,17 @@ impl<'a> Writer<'a> {
         Ok(Finished { shader, bindings })
     }
 
-    /// Element type of a dense weight as words hold it, and whether it needs to be taken apart.
+    /// Whether a weight exceeds what every adapter binds.
     pub fn is_large(&self, weight: u32) -> bool {
-        let bytes = self.program.weights[weight as usize].form.bytes().unwrap_or(usize::MAX) as u64;
-        bytes > MAX_BINDING_BYTES
+        self.weight_bytes(weight) > MAX_BINDING_BYTES
     }
 
-    /// The dtype of a dense weight.
+    /// Bytes of an instance of a weight.
+    pub fn weight_bytes(&self, weight: u32) -> u64 {
+        self.weight_form(weight).bytes().unwrap_or(usize::MAX) as u64
+    }
+
+    /// How a weight is laid out.
     pub fn weight_form(&self, weight: u32) -> &'a WeightForm {
         &self.program.weights[weight as usize].form
     }

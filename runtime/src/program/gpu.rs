@@ -158,6 +158,9 @@ impl Features {
     /// No optional feature.
     pub const NONE: Features = Features { f16: false, subgroups: false };
 
+    /// Subgroup operations only.
+    pub const SUBGROUPS: Features = Features { f16: false, subgroups: true };
+
     /// These and others.
     pub fn and(self, others: Features) -> Features {
         Features { f16: self.f16 || others.f16, subgroups: self.subgroups || others.subgroups }

@@ -10,7 +10,7 @@ use crate::tensor::TensorRef;
 use crate::text::{NoCandidate, Sampler, Sampling};
 
 /// Tokens of a prompt that are computed at once.
-const CHUNK: usize = 512;
+pub const CHUNK: usize = 512;
 /// Capacities of caches are multiples of this.
 const CAPACITY_STEP: usize = 64;
 

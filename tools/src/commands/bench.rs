@@ -5,15 +5,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use castiron_ir::Task;
-use castiron_runtime::session::Model;
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
-use castiron_runtime::tensor::TensorRef;
 use castiron_runtime::text::Sampling;
 use serde_json::{Value, json};
 
 use super::arguments::Bench;
 use super::profile::Part;
+use super::workload::{self, Texts};
 use super::{Outcome, load, profile};
 
 pub(super) fn run(arguments: &Bench) -> Outcome {
@@ -58,7 +57,7 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
 
 /// A prompt and its continuation; the time to the first token is that of the first run.
 fn generate(arguments: &Bench, pipeline: &mut Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
-    let prompt: Vec<u32> = (0..arguments.prompt_tokens as u32).map(|i| i % 29 + 3).collect();
+    let prompt: Vec<u32> = workload::ids(arguments.prompt_tokens).map(|id| id as u32).collect();
     let (new, sampling) = (arguments.new_tokens, Sampling::GREEDY);
     let request = Request { max_new_tokens: new, min_new_tokens: new, sampling, seed: 0, end: vec![] };
     let (mut first, mut measured) = (None, Vec::new());
@@ -91,41 +90,6 @@ fn batch(arguments: &Bench, pipeline: &Pipeline) -> Result<(Option<f64>, Vec<Val
         }
     }
     Ok((None, measured))
-}
-
-/// A batch of texts as token numbers.
-pub(super) struct Texts {
-    shape: [usize; 2],
-    ids: Vec<i32>,
-    ones: Vec<i32>,
-    zeros: Vec<i32>,
-}
-
-impl Texts {
-    pub fn new(arguments: &Bench) -> Texts {
-        let shape = [arguments.batch, arguments.seq];
-        let count = shape.iter().product::<usize>();
-        let ids = (0..count as i32).map(|i| i % 29 + 3).collect();
-        Texts { shape, ids, ones: vec![1; count], zeros: vec![0; count] }
-    }
-
-    /// The inputs of `forward`.
-    ///
-    /// # Errors
-    /// A model that has no such entry.
-    pub fn inputs<'a>(&'a self, model: &'a Model) -> Result<Vec<(&'a str, TensorRef<'a>)>, Box<dyn Error>> {
-        let entry = model.entry("forward").ok_or("the artifact has no entry `forward`")?;
-        let mut inputs = Vec::new();
-        for (name, _) in &entry.inputs {
-            let values = match name.as_str() {
-                "input_ids" => &self.ids,
-                "attention_mask" => &self.ones,
-                _ => &self.zeros,
-            };
-            inputs.push((name.as_str(), TensorRef::i32(&self.shape, values)?));
-        }
-        Ok(inputs)
-    }
 }
 
 fn median(runs: &[Value], key: &str) -> Option<f64> {

@@ -47,7 +47,8 @@ pub(super) fn run(arguments: &Inspect) -> Outcome {
         let checkpoint = Checkpoint::open(&super::source::locate(source)?)?;
         compiler::graph(&checkpoint, stage, &options)?
     };
-    let module = only(module, arguments.entry.as_deref())?;
+    let entries = only(module.entries, |entry| entry.name.as_str(), arguments.entry.as_deref())?;
+    let module = Module { entries };
     if arguments.dot {
         print!("{}", castiron_ir::dot::to_dot(&module));
     } else {
@@ -70,14 +71,9 @@ fn shaders(arguments: &Inspect) -> Outcome {
         let names = compiled.program.entries.iter().map(|e| e.name.clone()).collect();
         (names, compiled.gpu.ok_or("no shaders were made")?)
     };
-    if let Some(wanted) = &arguments.entry
-        && !names.contains(wanted)
-    {
-        return Err(format!("there is no such entry; the entries are {}", names.join(", ")).into());
-    }
-    let is_wanted = |name: &String| arguments.entry.as_ref().is_none_or(|wanted| wanted == name);
+    let named = names.iter().zip(&gpu.entries).collect();
     let mut is_shown = vec![false; gpu.shaders.len()];
-    for (name, entry) in names.iter().zip(&gpu.entries).filter(|(name, _)| is_wanted(name)) {
+    for (name, entry) in only(named, |(name, _)| name.as_str(), arguments.entry.as_deref())? {
         println!("// entry {name}");
         let launches = entry.stages.iter().flat_map(|stage| &stage.launches);
         for dispatch in launches.flat_map(|launch| &launch.choices).flat_map(|choice| &choice.dispatches) {
@@ -97,12 +93,8 @@ fn program(arguments: &Inspect) -> Outcome {
         load::artifact(&arguments.source, &machine)?,
         load::options(&arguments.source.compiling, &machine),
     )?;
-    let is_wanted = |name: &str| arguments.entry.as_deref().is_none_or(|wanted| wanted == name);
-    let entries: Vec<&EntryProgram> = model.program().entries.iter().filter(|e| is_wanted(&e.name)).collect();
-    if entries.is_empty() {
-        let known = model.program().entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(format!("there is no such entry; the entries are {known}").into());
-    }
+    let entries: Vec<&EntryProgram> = model.program().entries.iter().collect();
+    let entries = only(entries, |entry| entry.name.as_str(), arguments.entry.as_deref())?;
     if arguments.stage == InspectStage::Kernels {
         for (number, weight) in model.program().weights.iter().enumerate() {
             println!("w{number} = {weight}");
@@ -142,10 +134,13 @@ fn assembly(entry: &EntryProgram) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn only(module: Module, entry: Option<&str>) -> Result<Module, String> {
-    let Some(name) = entry else { return Ok(module) };
-    let known = module.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
-    let missing = format!("there is no entry `{name}`; the entries are {known}");
-    let entry = module.entries.into_iter().find(|e| e.name == name).ok_or(missing)?;
-    Ok(Module { entries: vec![entry] })
+/// The entry of a name, or all.
+fn only<T>(mut entries: Vec<T>, name: impl Fn(&T) -> &str, wanted: Option<&str>) -> Result<Vec<T>, String> {
+    let Some(wanted) = wanted else { return Ok(entries) };
+    let known = entries.iter().map(&name).collect::<Vec<_>>().join(", ");
+    entries.retain(|entry| name(entry) == wanted);
+    if entries.is_empty() {
+        return Err(format!("there is no entry `{wanted}`; the entries are {known}"));
+    }
+    Ok(entries)
 }

@@ -14,6 +14,7 @@ mod profile;
 mod run;
 mod source;
 mod verify;
+mod workload;
 
 use std::error::Error;
 use std::process::ExitCode;

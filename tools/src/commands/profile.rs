@@ -7,15 +7,13 @@ use std::time::Instant;
 use castiron_ir::Task;
 use castiron_runtime::gpu::{DispatchProfile, GpuOptions, RunProfile};
 use castiron_runtime::session::{Device, Model, Options, Session};
+use castiron_runtime::tasks::generate::CHUNK;
 use castiron_runtime::tensor::TensorRef;
 use serde_json::{Map, Value, json};
 
 use super::arguments::Bench;
-use super::bench::Texts;
 use super::output;
-
-/// Tokens of a prompt that are computed at once, as [`castiron_runtime::tasks::Pipeline::generate`] does.
-const CHUNK: usize = 512;
+use super::workload::{self, Texts};
 
 /// Options for a device that measures.
 ///
@@ -60,7 +58,7 @@ pub(super) struct Part {
 
 fn generate(arguments: &Bench, model: &Model) -> Result<Vec<Part>, Box<dyn Error>> {
     let (length, steps) = (arguments.prompt_tokens.max(1), arguments.new_tokens.max(1));
-    let ids: Vec<i32> = (0..(length + steps + 1) as i32).map(|i| i % 29 + 3).collect();
+    let ids: Vec<i32> = workload::ids(length + steps + 1).collect();
     let entry = model.entry("step").ok_or("the artifact has no entry `step`")?;
     let output = entry.outputs.iter().find(|(name, _)| name == "best").map_or("logits", |(name, _)| name);
     let mut session = model.session(&[("b", 1), ("c", ids.len().next_multiple_of(64))])?;

@@ -11,15 +11,13 @@ use super::{Widths, row, score, visible, write_span};
 use crate::wgsl::WgslFault;
 use crate::wgsl::operand::{LOWEST, Operand, literal};
 use crate::wgsl::rows::reduce_group;
-use crate::wgsl::shader::{Writer, dim_text};
+use crate::wgsl::shader::{LANES, Writer, dim_text};
 use crate::wgsl::space::unravel;
 
 /// Keys of a chunk.
 pub const CHUNK: u32 = 512;
 /// Most heads of a workgroup.
 const MOST_HEADS: i64 = 4;
-/// Elements that lanes load at once.
-const LANES: usize = 8;
 
 /// How heads and keys are divided.
 struct Division {
@@ -87,15 +85,13 @@ pub fn write(
 /// Adds the products of a few channels of queries and keys.
 fn write_dots(
     w: &mut Writer<'_>,
-    kernel: &AttentionKernel,
-    division: &Division,
+    queries: &[Operand<'_>],
     k: &Operand<'_>,
     (first, count, width): (&str, usize, usize),
 ) -> Result<(), WgslFault> {
     let by_lanes = w.features().subgroups;
     if by_lanes {
-        for h in 0..division.heads {
-            let q = Operand::at_address(&kernel.q, &format!("q{h}_at"));
+        for (h, q) in queries.iter().enumerate() {
             let value = q.load(w, &format!("min({first} + lane % {LANES}u, {}u)", width - 1))?;
             w.line(format!("let q{h} = {value};"));
         }
@@ -103,7 +99,7 @@ fn write_dots(
     for j in 0..count {
         let value = k.load(w, &format!("({first} + {j}u)"))?;
         w.line(format!("let k{j} = {value};"));
-        for h in 0..division.heads {
+        for h in 0..queries.len() {
             let q = if by_lanes {
                 format!("subgroupBroadcast(q{h}, {j}u)")
             } else {
@@ -128,6 +124,7 @@ fn write_scores(
     if !by_lanes {
         w.shared("queries", &format!("array<f32, {}>", division.heads * widths.key));
     }
+    let mut queries = Vec::new();
     for h in 0..division.heads {
         w.line(format!("let head{h} = first_head + {h}u;"));
         let q = row(w, kernel, &kernel.q, &["batch", "key_head", &format!("head{h}"), "query"], &format!("q{h}_at"))?;
@@ -137,6 +134,7 @@ fn write_scores(
             w.line(format!("queries[{}u + d] = {value};", h * widths.key));
             w.close();
         }
+        queries.push(q);
         w.line(format!("var largest{h} = {LOWEST};"));
     }
     if !by_lanes {
@@ -151,11 +149,11 @@ fn write_scores(
     let whole = widths.key / LANES * LANES;
     if whole > 0 {
         w.open(format!("for (var d = 0u; d < {whole}u; d += {LANES}u)"));
-        write_dots(w, kernel, division, &k, ("d", LANES, widths.key))?;
+        write_dots(w, &queries, &k, ("d", LANES, widths.key))?;
         w.close();
     }
     if whole < widths.key {
-        write_dots(w, kernel, division, &k, (&format!("{whole}u"), widths.key - whole, widths.key))?;
+        write_dots(w, &queries, &k, (&format!("{whole}u"), widths.key - whole, widths.key))?;
     }
     let visible = visible(w, kernel, "query", "key")?;
     w.line(format!("let is_visible = key < end && {visible};"));

@@ -33,7 +33,7 @@ pub(super) enum Method {
 /// The ways to compute attention, the best first.
 pub(super) fn methods(kernel: &AttentionKernel) -> Vec<(Condition, Method)> {
     let [_, _, _, s, t, ..] = &kernel.extents;
-    let subgroups = Features { subgroups: true, f16: false };
+    let subgroups = Features::SUBGROUPS;
     let mut methods = Vec::new();
     let sizes = [
         (AdapterClass::Cpu, subgroups, 8),
@@ -84,12 +84,17 @@ fn write_span(w: &mut Writer<'_>, kernel: &AttentionKernel, low: &str, high: &st
     }
     match kernel.window {
         Some(window) => {
-            let window = i32::try_from(window).unwrap_or(i32::MAX / 2).min(i32::MAX / 2);
+            let window = reach(window);
             w.line(format!("let first_key = u32(clamp(past + i32({low}) + 1 - {window}, 0, i32(end_key)));"));
         }
         None => w.line("let first_key = 0u;"),
     }
     Ok(())
+}
+
+/// A window, cut off where sums with positions would not fit.
+fn reach(window: usize) -> i32 {
+    i32::try_from(window).unwrap_or(i32::MAX).min(i32::MAX / 2)
 }
 
 /// Keys that came before the queries; positions beyond any cache are cut off, so that sums fit.
@@ -107,7 +112,7 @@ fn visible(w: &mut Writer<'_>, kernel: &AttentionKernel, query: &str, key: &str)
         all.push(format!("i32({key}) <= past + i32({query})"));
     }
     if let Some(window) = kernel.window {
-        let window = i32::try_from(window).unwrap_or(i32::MAX / 2).min(i32::MAX / 2);
+        let window = reach(window);
         all.push(format!("i32({key}) > past + i32({query}) - {window}"));
     }
     if let Some(mask) = &kernel.mask {

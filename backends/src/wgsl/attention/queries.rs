@@ -6,13 +6,11 @@ use castiron_runtime::program::AttentionKernel;
 use super::{Widths, row, score, visible, write_span};
 use crate::wgsl::WgslFault;
 use crate::wgsl::operand::{LOWEST, literal};
-use crate::wgsl::shader::{Writer, dim_text};
+use crate::wgsl::shader::{LANES, Writer, dim_text};
 use crate::wgsl::space::unravel;
 
 /// Keys between two corrections of the sums.
 const TILE: usize = 8;
-/// Elements that lanes load at once.
-const LANES: usize = 8;
 
 /// Writes attention with `size` queries for each workgroup; gives the grid.
 pub fn write(w: &mut Writer<'_>, kernel: &AttentionKernel, size: u32) -> Result<Vec<(Dim, u32)>, WgslFault> {
