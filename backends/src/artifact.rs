@@ -92,7 +92,8 @@ impl<'a> Compiled<'a> {
     /// # Errors
     /// More than memory can hold.
     pub fn weight_bytes(&self) -> Result<u64, WeightError> {
-        self.weights.iter().map(|w| Ok(w.bytes()? as u64 * u64::from(w.weight.instances))).sum()
+        let instances = self.weights.iter().flat_map(|w| (0..w.weight.instances as usize).map(move |i| w.bytes(i)));
+        instances.map(|bytes| Ok(bytes? as u64)).sum()
     }
 
     /// Writes the artifact: under another name first, so that the path never holds a part of it.
@@ -112,9 +113,11 @@ impl<'a> Compiled<'a> {
         let mut written = (length.len() + header.len()) as u64;
         let mut done = 0;
         for weight in &self.weights {
-            let bytes = weight.bytes()?;
-            let mut buffer = vec![0; format::padded(bytes)];
+            let mut buffer = Vec::new();
             for instance in 0..weight.weight.instances as usize {
+                let bytes = weight.bytes(instance)?;
+                buffer.clear();
+                buffer.resize(format::padded(bytes), 0);
                 weight.write(self.source, instance, &mut buffer[..bytes])?;
                 out.write_all(&buffer).map_err(io)?;
                 written += buffer.len() as u64;
@@ -167,8 +170,9 @@ impl<'a> Compiled<'a> {
             offset += bytes;
         };
         for (number, weight) in self.weights.iter().enumerate() {
-            let bytes = format::padded(weight.bytes()?);
-            (0..weight.weight.instances).for_each(|instance| add(format::weight_name(number as u32, instance), bytes));
+            for instance in 0..weight.weight.instances {
+                add(format::weight_name(number as u32, instance), format::padded(weight.bytes(instance as usize)?));
+            }
         }
         texts.iter().for_each(|(name, text)| add((*name).to_owned(), text.len()));
         let mut header = serde_json::to_vec(&tensors).map_err(|e| WriteError::Serialise(e.to_string()))?;

@@ -1,8 +1,10 @@
-//! ggml's block formats and their values (llama.cpp, `ggml-quants.c`, `dequantize_row_*`).
+//! ggml's block formats and their numbers (llama.cpp, `ggml-quants.c`, `dequantize_row_*`).
 //!
-//! Scales `d` and minima `m` are f16. The k-quants hold eight or sixteen sub-blocks in 256 elements,
-//! each with a small integer scale (and minimum) that multiplies the block's own. Products are
-//! rounded in ggml's order: scale by sub-scale first, then by the quant.
+//! Every format is integers under scales: a [`Block`] holds them apart, for compilers that store them in
+//! another order, and [`decode`] multiplies them. Products are rounded in ggml's order: `d` by the scale of
+//! the group first, then by the integer.
+
+use half::f16;
 
 /// ggml's block formats: runs of elements along the last axis that share scales
 /// (llama.cpp, `ggml-common.h`).
@@ -41,6 +43,50 @@ impl BlockFormat {
             BlockFormat::Iq4Xs => (256, 136),
         }
     }
+
+    /// Elements that share a scale within a block.
+    pub fn group(self) -> usize {
+        match self {
+            BlockFormat::Q2K | BlockFormat::Q3K | BlockFormat::Q6K => 16,
+            _ => 32,
+        }
+    }
+}
+
+/// Most elements of a block.
+pub const MOST: usize = 256;
+
+/// A block taken apart. With `g` the group of element `i`, the element is
+/// `(d·scales[g])·integers[i] + m·minima[g]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Scale of the block.
+    pub d: f16,
+    /// Scale of the minima, if the format has them.
+    pub m: Option<f16>,
+    /// A factor of `d` for each group; 1 in formats of one group.
+    pub scales: [i8; 16],
+    /// A factor of `m` for each group; 1 in formats of one group.
+    pub minima: [u8; 16],
+    /// The elements' integers, zero points and tables of levels applied.
+    pub integers: [i8; MOST],
+}
+
+impl Block {
+    /// The values of the first elements, whose groups have `group` elements.
+    pub fn values(&self, group: usize, out: &mut [f32]) {
+        for (g, out) in out.chunks_mut(group).enumerate() {
+            let scale = self.d.to_f32() * f32::from(self.scales[g]);
+            let integers = self.integers[g * group..].iter().map(|&q| f32::from(q));
+            match self.m {
+                None => out.iter_mut().zip(integers).for_each(|(x, q)| *x = scale * q),
+                Some(m) => {
+                    let minimum = m.to_f32() * f32::from(self.minima[g]);
+                    out.iter_mut().zip(integers).for_each(|(x, q)| *x = scale * q + minimum);
+                }
+            }
+        }
+    }
 }
 
 /// Decodes whole blocks.
@@ -51,7 +97,19 @@ pub fn decode(format: BlockFormat, raw: &[u8], out: &mut [f32]) {
     let (elements, bytes) = format.block();
     let (rest_raw, rest_out) = (raw.len() % bytes, out.len() % elements);
     assert!(rest_raw == 0 && rest_out == 0 && raw.len() / bytes == out.len() / elements, "whole blocks");
-    let decode_block: fn(&[u8], &mut [f32]) = match format {
+    for (raw, out) in raw.chunks_exact(bytes).zip(out.chunks_exact_mut(elements)) {
+        parse(format, raw).values(format.group(), out);
+    }
+}
+
+/// Takes a block apart.
+///
+/// # Panics
+/// When `raw` is not a block.
+pub fn parse(format: BlockFormat, raw: &[u8]) -> Block {
+    assert_eq!(raw.len(), format.block().1, "one block");
+    let mut block = Block { d: half(raw, 0), m: None, scales: [1; 16], minima: [1; 16], integers: [0; MOST] };
+    let parse_into: fn(&[u8], &mut Block) = match format {
         BlockFormat::Q4_0 => q4_0,
         BlockFormat::Q4_1 => q4_1,
         BlockFormat::Q5_0 => q5_0,
@@ -65,44 +123,43 @@ pub fn decode(format: BlockFormat, raw: &[u8], out: &mut [f32]) {
         BlockFormat::Iq4Nl => iq4_nl,
         BlockFormat::Iq4Xs => iq4_xs,
     };
-    raw.chunks_exact(bytes).zip(out.chunks_exact_mut(elements)).for_each(|(raw, out)| decode_block(raw, out));
+    parse_into(raw, &mut block);
+    block
 }
 
-fn half(raw: &[u8], at: usize) -> f32 {
-    half::f16::from_le_bytes([raw[at], raw[at + 1]]).to_f32()
+fn half(raw: &[u8], at: usize) -> f16 {
+    f16::from_le_bytes([raw[at], raw[at + 1]])
 }
 
-/// Sixteen bytes to 32 values: low nibbles are the first half, high nibbles the second.
-fn nibbles(qs: &[u8], out: &mut [f32], value: impl Fn(usize, u8) -> f32) {
-    let (low, high) = out.split_at_mut(qs.len());
+/// Sixteen bytes to 32 integers: low nibbles are the first half, high nibbles the second.
+fn nibbles(qs: &[u8], integers: &mut [i8], integer: impl Fn(usize, u8) -> i8) {
+    let (low, high) = integers.split_at_mut(qs.len());
     for (i, &q) in qs.iter().enumerate() {
-        low[i] = value(i, q & 15);
-        high[i] = value(i + qs.len(), q >> 4);
+        low[i] = integer(i, q & 15);
+        high[i] = integer(i + qs.len(), q >> 4);
     }
 }
 
 /// `d, qs[16]`
-fn q4_0(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 0);
-    nibbles(&raw[2..], out, |_, q| d * (f32::from(q) - 8.0));
+fn q4_0(raw: &[u8], block: &mut Block) {
+    nibbles(&raw[2..], &mut block.integers[..32], |_, q| q as i8 - 8);
 }
 
 /// `d, m, qs[16]`
-fn q4_1(raw: &[u8], out: &mut [f32]) {
-    let (d, m) = (half(raw, 0), half(raw, 2));
-    nibbles(&raw[4..], out, |_, q| d * f32::from(q) + m);
+fn q4_1(raw: &[u8], block: &mut Block) {
+    block.m = Some(half(raw, 2));
+    nibbles(&raw[4..], &mut block.integers[..32], |_, q| q as i8);
 }
 
 /// `d, high bits[4], qs[16]`
-fn q5_0(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 0);
-    nibbles(&raw[6..], out, |i, q| d * (f32::from(q | bit(&raw[2..6], i) << 4) - 16.0));
+fn q5_0(raw: &[u8], block: &mut Block) {
+    nibbles(&raw[6..], &mut block.integers[..32], |i, q| (q | bit(&raw[2..6], i) << 4) as i8 - 16);
 }
 
 /// `d, m, high bits[4], qs[16]`
-fn q5_1(raw: &[u8], out: &mut [f32]) {
-    let (d, m) = (half(raw, 0), half(raw, 2));
-    nibbles(&raw[8..], out, |i, q| d * f32::from(q | bit(&raw[4..8], i) << 4) + m);
+fn q5_1(raw: &[u8], block: &mut Block) {
+    block.m = Some(half(raw, 2));
+    nibbles(&raw[8..], &mut block.integers[..32], |i, q| (q | bit(&raw[4..8], i) << 4) as i8);
 }
 
 fn bit(bits: &[u8], i: usize) -> u8 {
@@ -110,79 +167,75 @@ fn bit(bits: &[u8], i: usize) -> u8 {
 }
 
 /// `d, qs[32]`
-fn q8_0(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 0);
-    out.iter_mut().zip(&raw[2..]).for_each(|(out, &q)| *out = d * f32::from(q as i8));
+fn q8_0(raw: &[u8], block: &mut Block) {
+    block.integers.iter_mut().zip(&raw[2..]).for_each(|(out, &q)| *out = q as i8);
 }
 
-/// Quant `i` of 256 that take two bits each: halves of 128, in each four planes of 32 bytes' bit pairs.
+/// Integer `i` of 256 that take two bits each: halves of 128, in each four planes of 32 bytes' bit pairs.
 fn two_bits(qs: &[u8], i: usize) -> u8 {
     qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3
 }
 
 /// `scales[16]` (low nibble the scale, high nibble the minimum), `qs[64], d, m`
-fn q2_k(raw: &[u8], out: &mut [f32]) {
-    let (d, m) = (half(raw, 80), half(raw, 82));
-    for (i, out) in out.iter_mut().enumerate() {
-        let scale = raw[i / 16];
-        let (d, m) = (d * f32::from(scale & 15), m * f32::from(scale >> 4));
-        *out = d * f32::from(two_bits(&raw[16..80], i)) - m;
+fn q2_k(raw: &[u8], block: &mut Block) {
+    (block.d, block.m) = (half(raw, 80), Some(-half(raw, 82)));
+    for (g, &scale) in raw[..16].iter().enumerate() {
+        (block.scales[g], block.minima[g]) = ((scale & 15) as i8, scale >> 4);
     }
+    block.integers.iter_mut().enumerate().for_each(|(i, out)| *out = two_bits(&raw[16..80], i) as i8);
 }
 
 /// `high bits[32], qs[64], scales[12]` (six bits each, less 32), `d`; a clear high bit takes 4 away
-fn q3_k(raw: &[u8], out: &mut [f32]) {
-    let (high, qs, scales, d) = (&raw[..32], &raw[32..96], &raw[96..108], half(raw, 108));
-    for (i, out) in out.iter_mut().enumerate() {
-        let s = i / 16;
-        let scale = (scales[s % 8] >> (s / 8 * 4) & 15) | (scales[8 + s % 4] >> (s / 4 * 2) & 3) << 4;
-        let missing = 4 * (1 - (high[i % 32] >> (i / 32) & 1));
-        let q = f32::from(two_bits(qs, i)) - f32::from(missing);
-        *out = d * (f32::from(scale) - 32.0) * q;
+fn q3_k(raw: &[u8], block: &mut Block) {
+    let (high, qs, scales) = (&raw[..32], &raw[32..96], &raw[96..108]);
+    block.d = half(raw, 108);
+    for (g, scale) in block.scales.iter_mut().enumerate() {
+        let bits = (scales[g % 8] >> (g / 8 * 4) & 15) | (scales[8 + g % 4] >> (g / 4 * 2) & 3) << 4;
+        *scale = bits as i8 - 32;
+    }
+    for (i, out) in block.integers.iter_mut().enumerate() {
+        let is_set = high[i % 32] >> (i / 32) & 1;
+        *out = two_bits(qs, i) as i8 - 4 * (1 - is_set as i8);
     }
 }
 
-/// Six-bit scale and minimum of sub-block `s` of eight, of the 12 bytes that hold them all.
-fn scale_and_minimum(packed: &[u8], s: usize) -> (f32, f32) {
-    let (scale, minimum) = if s < 4 {
-        (packed[s] & 63, packed[s + 4] & 63)
-    } else {
-        (packed[s + 4] & 15 | packed[s - 4] >> 6 << 4, packed[s + 4] >> 4 | packed[s] >> 6 << 4)
-    };
-    (scale.into(), minimum.into())
-}
-
 /// `d, m, scales[12], qs[128]`
-fn q4_k(raw: &[u8], out: &mut [f32]) {
-    with_minima(raw, &raw[16..], out, |_, q| q);
+fn q4_k(raw: &[u8], block: &mut Block) {
+    with_minima(raw, &raw[16..], block, |_, q| q);
 }
 
 /// `d, m, scales[12], high bits[32], qs[128]`
-fn q5_k(raw: &[u8], out: &mut [f32]) {
-    with_minima(raw, &raw[48..], out, |i, q| q | (raw[16 + i % 32] >> (i / 32) & 1) << 4);
+fn q5_k(raw: &[u8], block: &mut Block) {
+    with_minima(raw, &raw[48..], block, |i, q| q | (raw[16 + i % 32] >> (i / 32) & 1) << 4);
 }
 
-/// Nibbles in four groups of 64, with `d, m, scales[12]` at the head of the block.
-fn with_minima(raw: &[u8], qs: &[u8], out: &mut [f32], quant: impl Fn(usize, u8) -> u8) {
-    let (d, m) = (half(raw, 0), half(raw, 2));
-    for (group, (qs, out)) in qs.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
-        let scales = [0, 1].map(|part| scale_and_minimum(&raw[4..16], 2 * group + part));
-        let scales = scales.map(|(scale, minimum)| (d * scale, m * minimum));
-        nibbles(qs, out, |i, q| {
-            let (d, m) = scales[i / 32];
-            d * f32::from(quant(64 * group + i, q)) - m
-        });
+/// Nibbles in four runs of 64, with `d, m, scales[12]` at the head of the block.
+fn with_minima(raw: &[u8], qs: &[u8], block: &mut Block, integer: impl Fn(usize, u8) -> u8) {
+    block.m = Some(-half(raw, 2));
+    for group in 0..8 {
+        (block.scales[group], block.minima[group]) = scale_and_minimum(&raw[4..16], group);
+    }
+    for (run, (qs, out)) in qs.chunks_exact(32).zip(block.integers.chunks_exact_mut(64)).enumerate() {
+        nibbles(qs, out, |i, q| integer(64 * run + i, q) as i8);
+    }
+}
+
+/// Six-bit scale and minimum of group `g` of eight, of the 12 bytes that hold them all.
+fn scale_and_minimum(packed: &[u8], g: usize) -> (i8, u8) {
+    if g < 4 {
+        ((packed[g] & 63) as i8, packed[g + 4] & 63)
+    } else {
+        ((packed[g + 4] & 15 | packed[g - 4] >> 6 << 4) as i8, packed[g + 4] >> 4 | packed[g] >> 6 << 4)
     }
 }
 
 /// `low nibbles[128], high bit pairs[64], scales[16] (i8), d`
-fn q6_k(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 208);
-    for (i, out) in out.iter_mut().enumerate() {
+fn q6_k(raw: &[u8], block: &mut Block) {
+    block.d = half(raw, 208);
+    block.scales.iter_mut().zip(&raw[192..]).for_each(|(scale, &bits)| *scale = bits as i8);
+    for (i, out) in block.integers.iter_mut().enumerate() {
         let low = raw[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
-        let q = low | two_bits(&raw[128..192], i) << 4;
-        let scale = f32::from(raw[192 + i / 16] as i8);
-        *out = d * scale * (f32::from(q) - 32.0);
+        *out = (low | two_bits(&raw[128..192], i) << 4) as i8 - 32;
     }
 }
 
@@ -190,19 +243,17 @@ fn q6_k(raw: &[u8], out: &mut [f32]) {
 const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// `d, qs[16]`
-fn iq4_nl(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 0);
-    nibbles(&raw[2..], out, |_, q| d * f32::from(LEVELS[usize::from(q)]));
+fn iq4_nl(raw: &[u8], block: &mut Block) {
+    nibbles(&raw[2..], &mut block.integers[..32], |_, q| LEVELS[usize::from(q)]);
 }
 
 /// `d, high scale bits[2], low scale nibbles[4], qs[128]`; six-bit scales, less 32
-fn iq4_xs(raw: &[u8], out: &mut [f32]) {
-    let d = half(raw, 0);
+fn iq4_xs(raw: &[u8], block: &mut Block) {
     let high = u16::from_le_bytes([raw[2], raw[3]]);
-    for (s, (qs, out)) in raw[8..].chunks_exact(16).zip(out.chunks_exact_mut(32)).enumerate() {
-        let low = raw[4 + s / 2] >> (s % 2 * 4) & 15;
-        let scale = f32::from(u16::from(low) | (high >> (2 * s) & 3) << 4) - 32.0;
-        nibbles(qs, out, |_, q| d * scale * f32::from(LEVELS[usize::from(q)]));
+    for (g, (qs, out)) in raw[8..].chunks_exact(16).zip(block.integers.chunks_exact_mut(32)).enumerate() {
+        let low = raw[4 + g / 2] >> (g % 2 * 4) & 15;
+        block.scales[g] = (low | ((high >> (2 * g) & 3) as u8) << 4) as i8 - 32;
+        nibbles(qs, out, |_, q| LEVELS[usize::from(q)]);
     }
 }
 

@@ -89,7 +89,7 @@ impl Builder {
 
     /// A checkpoint tensor.
     pub fn param(&self, name: impl Into<String>, shape: impl IntoIterator<Item = usize>) -> Value {
-        self.apply(Param { name: name.into(), ty: Type::f32(shape) }, &[])
+        self.apply(Param { name: name.into(), stored: None, ty: Type::f32(shape) }, &[])
     }
 
     /// A rank-0 constant.

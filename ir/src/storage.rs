@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 
 use crate::blocks::{self, BlockFormat};
+use crate::graph::{Module, Region};
+use crate::op::Op;
+use crate::template;
 use crate::types::DType;
 
 /// How elements are stored.
@@ -72,6 +75,45 @@ pub trait TensorSource: Sync {
 
     /// A tensor by name.
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
+}
+
+/// Notes in each param of a module how it is stored, if as blocks in some instance: the formats of all
+/// instances, one after the other, or one if they are equal.
+pub fn annotate(module: &mut Module, source: &dyn TensorSource) {
+    for entry in &mut module.entries {
+        annotate_region(&mut entry.body, None, source);
+    }
+}
+
+fn annotate_region(region: &mut Region, index: Option<(&str, usize)>, source: &dyn TensorSource) {
+    for node in &mut region.nodes {
+        match &mut node.op {
+            Op::Param(param) => param.stored = stored(&param.name, index, source),
+            Op::Repeat(repeat) => {
+                let index = repeat.index.clone();
+                annotate_region(&mut repeat.body, Some((&index, repeat.count)), source);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn stored(template: &str, index: Option<(&str, usize)>, source: &dyn TensorSource) -> Option<String> {
+    let storage_of = |instance: usize| {
+        let value = |name: &str| index.filter(|(index, _)| *index == name).map(|_| instance);
+        Some(source.layout(&template::expand(template, &value).ok()?)?.0)
+    };
+    let instances = index.map_or(1, |(_, count)| count);
+    let mut storages: Vec<Storage> = (0..instances).map(storage_of).collect::<Option<_>>()?;
+    if storages.iter().all(|storage| *storage == storages[0]) {
+        storages.truncate(1);
+    }
+    let name = |storage: &Storage| match storage {
+        Storage::Dense(dtype) => dtype.name().to_owned(),
+        Storage::Blocks(format) => format!("{format:?}").to_lowercase(),
+    };
+    let has_blocks = storages.iter().any(|storage| matches!(storage, Storage::Blocks(_)));
+    has_blocks.then(|| storages.iter().map(name).collect::<Vec<_>>().join(","))
 }
 
 /// Little-endian numbers as f32.

@@ -3,7 +3,8 @@
 //! `dot %x, %q; dot %x, %k` → `%m = dot %x, concat(%q, %k); slice %m; slice %m`
 //!
 //! One pass over x and one kernel instead of three; the concatenated weight is packed at compile
-//! time. Biases that follow are merged in the same way.
+//! time. Biases that follow are merged in the same way. Weights that the checkpoint stores in different
+//! block formats stay apart: merged, they could not be kept as they are.
 
 use castiron_ir::op::{Binary, BinaryOp, Concat, Constant, Dot, Op};
 use castiron_ir::{BuildError, Dim, Node, Region, Value, ValueId};
@@ -58,7 +59,8 @@ fn groups(chains: &Chains<'_>, constant: &[bool]) -> Vec<Vec<Linear>> {
         let Some(linear) = linear(chains, constant, i) else { continue };
         let same = |g: &&mut Vec<Linear>| {
             let first = &nodes[g[0].dot];
-            first.operands[0] == nodes[i].operands[0] && first.op == nodes[i].op
+            let stored = |node: &Node| weights::stored(chains, node.operands[1]);
+            first.operands[0] == nodes[i].operands[0] && first.op == nodes[i].op && stored(first) == stored(&nodes[i])
         };
         match groups.iter_mut().find(same) {
             Some(group) => group.push(linear),

@@ -32,6 +32,15 @@ fn is_concrete(region: &Region, value: ValueId) -> bool {
     region.type_of(value).shape.iter().all(|d| d.as_constant().is_some())
 }
 
+/// How the params of a weight expression are stored, in the order of their use.
+pub fn stored<'a>(chains: &Chains<'a>, value: ValueId) -> Vec<Option<&'a str>> {
+    let Some(node) = chains.producer(value) else { return Vec::new() };
+    match &node.op {
+        Op::Param(param) => vec![param.stored.as_deref()],
+        _ => node.operands.iter().flat_map(|&operand| stored(chains, operand)).collect(),
+    }
+}
+
 /// Writes a weight expression at the current place, which may be before its own.
 pub fn copy(rewriter: &Rewriter<'_>, chains: &Chains<'_>, value: ValueId) -> Value {
     if let Some(known) = rewriter.find(value) {

@@ -7,7 +7,7 @@ use castiron_backends::artifact::{Companions, Compiled};
 use castiron_backends::lower::lower;
 use castiron_backends::weights::WeightFormat;
 use castiron_frontends::checkpoint::Checkpoint;
-use castiron_ir::{Description, Generation, Module, Task, TensorSource, TextAssets};
+use castiron_ir::{Description, Generation, Module, Task, TensorSource, TextAssets, storage};
 use castiron_passes::Stage;
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::gpu::{GpuOptions, Mask};
@@ -40,12 +40,15 @@ pub fn open(path: &Path, weights: WeightFormat, executed: session::Options) -> R
     Ok(Pipeline::new(Model::open(&artifact, executed).map_err(|e| e.to_string())?))
 }
 
-/// Writes an artifact of a module whose parameters are f32, with shaders if it shall run on GPUs.
+/// Writes an artifact of a module, with weights as the source has them, and with shaders if it shall run on
+/// GPUs.
 ///
 /// # Panics
 /// When the module cannot be compiled.
 pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool, artifact: &Path) {
-    let module = castiron_passes::run(module, Stage::Kernels, &castiron_passes::Options::default()).unwrap().0;
+    let mut module = module.clone();
+    storage::annotate(&mut module, source);
+    let module = castiron_passes::run(&module, Stage::Kernels, &castiron_passes::Options::default()).unwrap().0;
     let description = Description {
         architecture: "Test".into(),
         task,
@@ -56,7 +59,7 @@ pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool,
         generation: Generation::default(),
     };
     let companions = Companions { description: &description, text: &TextAssets::default(), source_hash: "none" };
-    let mut compiled = Compiled::new(lower(&module).unwrap(), source, WeightFormat::F32).unwrap();
+    let mut compiled = Compiled::new(lower(&module).unwrap(), source, WeightFormat::Keep).unwrap();
     if wgsl {
         compiled.add_wgsl().unwrap();
     }

@@ -9,7 +9,7 @@ use castiron_backends::weights::{WeightError, WeightFormat};
 use castiron_backends::wgsl::WgslError;
 use castiron_frontends::checkpoint::{Checkpoint, CheckpointError};
 use castiron_frontends::models::{self, Model, ModelError};
-use castiron_ir::{Description, Module};
+use castiron_ir::{Description, Module, storage};
 use castiron_passes::{PassError, Report, Stage};
 
 /// A checkpoint that cannot be compiled.
@@ -64,14 +64,15 @@ pub struct Compilation<'a> {
     checkpoint: &'a Checkpoint,
 }
 
-/// Compiles a checkpoint: builds the graph, optimises it, divides it into kernels, lowers them, and
-/// chooses the encoding of the weights, and writes shaders if they are asked for. The weights' bytes are made when the artifact is written.
+/// Compiles a checkpoint: builds the graph, optimises it, divides it into kernels, lowers them, chooses the
+/// encoding of the weights, and writes shaders if they are asked for. The weights' bytes are made when the
+/// artifact is written.
 ///
 /// # Errors
 /// Whatever is wrong with the checkpoint, with the names and numbers needed to mend it.
 pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Compilation<'a>, CompileError> {
     let start = Instant::now();
-    let Model { module, description } = models::of(checkpoint)?;
+    let Model { module, description } = model(checkpoint, options)?;
     let (kernels, reports) = castiron_passes::run(&module, Stage::Kernels, &options.passes)?;
     let lowered = lower(&kernels)?;
     let mut compiled = Compiled::new(lowered, checkpoint, options.weights)?;
@@ -82,12 +83,21 @@ pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Comp
     Ok(Compilation { description, reports, ops, compiled, time: start.elapsed(), checkpoint })
 }
 
+/// The graph as built; weights that are kept say how they are stored.
+fn model(checkpoint: &Checkpoint, options: &Options) -> Result<Model, CompileError> {
+    let mut model = models::of(checkpoint)?;
+    if options.weights == WeightFormat::Keep {
+        storage::annotate(&mut model.module, checkpoint);
+    }
+    Ok(model)
+}
+
 /// The graph of a checkpoint, as built or after a stage of the pipeline.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn graph(checkpoint: &Checkpoint, stage: Option<Stage>, options: &Options) -> Result<Module, CompileError> {
-    let model = models::of(checkpoint)?;
+    let model = model(checkpoint, options)?;
     match stage {
         None => Ok(model.module),
         Some(stage) => Ok(castiron_passes::run(&model.module, stage, &options.passes)?.0),

@@ -11,16 +11,16 @@ mod strided;
 use std::collections::HashMap;
 
 use castiron_ir::interpret::EvalError;
-use castiron_ir::{BlockFormat, DType, Storage, TensorSource, template};
+use castiron_ir::{DType, Storage, TensorSource, template};
 use castiron_runtime::program::{Weight, WeightForm};
-use castiron_runtime::weights::{BLOCK, Encoding, PackError, PackedMatrix};
+use castiron_runtime::weights::{Encoding, PackError, PackedMatrix};
 
 pub use expression::{LoopIndex, WeightExpression, known_values};
 
 /// How weights are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightFormat {
-    /// As in the checkpoint, where kernels know the encoding; other block formats become f32.
+    /// As in the checkpoint.
     #[default]
     Keep,
     /// f32.
@@ -168,15 +168,21 @@ pub struct PlannedWeight {
 
 impl PlannedWeight {
     fn plan(r: Requested, source: &dyn TensorSource, format: WeightFormat) -> Result<PlannedWeight, WeightError> {
-        let storage = common_storage(&r, source)?;
+        let stored = common_storage(&r, source)?;
         let first = &r.groups[0].expression;
         let [n, k] = r.groups[0].extents();
+        let mut encodings: Vec<Encoding> = stored.iter().map(|&s| encoding(format, s, k, r.wanted)).collect();
+        let is_uniform = encodings.iter().all(|e| *e == encodings[0]);
+        let encoding = if is_uniform || r.wanted == Use::Product { encodings[0] } else { Encoding::F32 };
+        if is_uniform || r.wanted != Use::Product {
+            encodings.clear();
+        }
         let packed = |encoding| WeightForm::Packed(PackedMatrix { encoding, groups: r.groups.len(), n, k });
         let dense = |dtype| WeightForm::Dense { dtype, shape: first.shape() };
         let is_table = first.shape().len() == 2;
         let form = match r.wanted {
-            Use::Product => packed(encoding(format, storage, k, Use::Product)),
-            Use::Table if is_table => match encoding(format, storage, k, Use::Table) {
+            Use::Product => packed(encoding),
+            Use::Table if is_table => match encoding {
                 Encoding::F32 => dense(DType::F32),
                 Encoding::F16 => dense(DType::F16),
                 Encoding::BF16 => dense(DType::BF16),
@@ -185,35 +191,35 @@ impl PlannedWeight {
             Use::Table | Use::Dense => dense(first.ty().dtype),
         };
         let label = r.groups.iter().map(Matrix::label).collect::<Vec<_>>().join(" | ");
-        let instances = r.index.as_ref().map_or(1, |i| i.count as u32);
-        Ok(PlannedWeight { weight: Weight { label, instances, form }, groups: r.groups, index: r.index })
+        let instances = stored.len() as u32;
+        Ok(PlannedWeight { weight: Weight { label, instances, form, encodings }, groups: r.groups, index: r.index })
     }
 
-    /// Bytes of one instance.
+    /// Bytes of an instance.
     ///
     /// # Errors
     /// More than memory can hold.
-    pub fn bytes(&self) -> Result<usize, WeightError> {
-        self.weight.form.bytes().ok_or_else(|| WeightError::TooLarge(self.weight.label.clone()))
+    pub fn bytes(&self, instance: usize) -> Result<usize, WeightError> {
+        self.weight.bytes(instance).ok_or_else(|| WeightError::TooLarge(self.weight.label.clone()))
     }
 }
 
-/// The storage that every stored part of a weight has, in all instances; `None` if they differ or
-/// the weight is computed.
-fn common_storage(r: &Requested, source: &dyn TensorSource) -> Result<Option<Storage>, WeightError> {
-    let mut common: Option<Option<Storage>> = None;
-    for group in &r.groups {
-        let Some(parts) = payload::parts_of(group) else { return Ok(None) };
-        for instance in 0..r.index.as_ref().map_or(1, |i| i.count) {
-            for part in &parts {
-                let storage = payload::storage(source, part, r.index.as_ref(), instance)?;
-                let blocks_run = part.strides.last() == Some(&1);
-                let storage = Some(storage).filter(|s| matches!(s, Storage::Dense(_)) || blocks_run);
-                common = Some(common.map_or(storage, |known| known.filter(|_| known == storage)));
-            }
+/// For each instance, the storage that every stored part of a weight has; `None` if they differ or the
+/// weight is computed.
+fn common_storage(r: &Requested, source: &dyn TensorSource) -> Result<Vec<Option<Storage>>, WeightError> {
+    let groups: Option<Vec<_>> = r.groups.iter().map(payload::parts_of).collect();
+    let instances = r.index.as_ref().map_or(1, |i| i.count);
+    let Some(groups) = groups else { return Ok(vec![None; instances]) };
+    let of_instance = |instance| {
+        let mut storages = Vec::new();
+        for part in groups.iter().flatten() {
+            let storage = payload::storage(source, part, r.index.as_ref(), instance)?;
+            storages.push(Some(storage).filter(|s| matches!(s, Storage::Dense(_)) || part.has_rows_of_blocks(*s)));
         }
-    }
-    Ok(common.flatten())
+        let first = storages.first().copied().flatten();
+        Ok(first.filter(|_| storages.iter().all(|s| *s == first)))
+    };
+    (0..instances).map(of_instance).collect()
 }
 
 fn encoding(format: WeightFormat, storage: Option<Storage>, k: usize, wanted: Use) -> Encoding {
@@ -226,18 +232,8 @@ fn encoding(format: WeightFormat, storage: Option<Storage>, k: usize, wanted: Us
         WeightFormat::Keep => match storage {
             Some(Storage::Dense(DType::F16)) => Encoding::F16,
             Some(Storage::Dense(DType::BF16)) => Encoding::BF16,
-            Some(Storage::Blocks(format)) if k.is_multiple_of(BLOCK) => kept(format),
+            Some(Storage::Blocks(format)) if k.is_multiple_of(format.block().0) => Encoding::of(format),
             _ => Encoding::F32,
         },
-    }
-}
-
-/// The encoding that holds exactly what a block format holds.
-fn kept(format: BlockFormat) -> Encoding {
-    match format {
-        BlockFormat::Q8_0 => Encoding::Q8_0,
-        BlockFormat::Q4_0 => Encoding::Q4_0,
-        BlockFormat::Q4_1 => Encoding::Q4_1,
-        _ => Encoding::F32,
     }
 }

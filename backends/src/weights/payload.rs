@@ -1,11 +1,11 @@
 //! The bytes of weights.
 
-use castiron_ir::{DType, Storage, StoredTensor, TensorSource, template};
+use castiron_ir::{BlockFormat, DType, Storage, StoredTensor, TensorSource, template};
 use castiron_runtime::program::WeightForm;
 use castiron_runtime::weights::{Encoding, PackedMatrix, Source};
 
 use super::strided::{self, Part};
-use super::{LoopIndex, Matrix, PlannedWeight, WeightError, kept};
+use super::{LoopIndex, Matrix, PlannedWeight, WeightError};
 
 /// The stored parts that make up a matrix, row after row; `None` if it has to be computed.
 pub(super) fn parts_of(matrix: &Matrix) -> Option<Vec<Part>> {
@@ -91,10 +91,7 @@ impl<'a> Rows<'a> {
         };
         let rows = |part: Part| {
             let tensor = stored(source, &part, index, instance)?;
-            let (block, _) = tensor.storage.block();
-            let run = part.row(0);
-            let whole_blocks = [run.start, part.strides[0], width(&part)].iter().all(|n| n.is_multiple_of(block));
-            let decoded = (run.step != 1 || !whole_blocks).then(|| decode(&tensor));
+            let decoded = (!part.has_rows_of_blocks(tensor.storage)).then(|| decode(&tensor));
             Ok(StoredRows { part, tensor, decoded })
         };
         Ok(Rows::Stored(parts.into_iter().map(rows).collect::<Result<_, WeightError>>()?))
@@ -137,17 +134,16 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Whether every row is stored as blocks of an encoding.
-    fn is_stored_as(&self, encoding: Encoding) -> bool {
-        let blocks = |rows: &StoredRows<'_>| {
-            matches!(rows.tensor.storage, Storage::Blocks(f) if kept(f) == encoding) && rows.decoded.is_none()
+    /// The format of blocks that holds every row.
+    fn format(&self) -> Option<BlockFormat> {
+        let Rows::Stored(rows) = self else { return None };
+        let format = |rows: &StoredRows<'_>| match rows.tensor.storage {
+            Storage::Blocks(format) if rows.decoded.is_none() => Some(format),
+            _ => None,
         };
-        encoding.is_quantised() && matches!(self, Rows::Stored(rows) if rows.iter().all(blocks))
+        let first = format(rows.first()?)?;
+        rows.iter().all(|rows| format(rows) == Some(first)).then_some(first)
     }
-}
-
-fn width(part: &Part) -> usize {
-    part.shape[1..].iter().product()
 }
 
 fn decode(tensor: &StoredTensor<'_>) -> Vec<f32> {
@@ -162,10 +158,10 @@ impl PlannedWeight {
     /// # Errors
     /// Tensors that are missing or of another shape, expressions without value.
     pub fn write(&self, source: &dyn TensorSource, instance: usize, out: &mut [u8]) -> Result<(), WeightError> {
-        match &self.weight.form {
-            WeightForm::Packed(matrix) => self.pack(matrix, source, instance, out),
+        match self.weight.form_of(instance) {
+            WeightForm::Packed(matrix) => self.pack(&matrix, source, instance, out),
             WeightForm::Dense { dtype, .. } => {
-                encode_dense(*dtype, &self.values(source, instance)?, out);
+                encode_dense(dtype, &self.values(source, instance)?, out);
                 Ok(())
             }
         }
@@ -219,8 +215,10 @@ impl PlannedWeight {
             let (panel, rows) = (i / matrix.groups, &groups[i % matrix.groups]);
             let values = |row: usize, out: &mut [f32]| rows.read(row, out);
             let blocks = |row: usize| rows.raw(row, matrix.k);
-            let source =
-                if rows.is_stored_as(matrix.encoding) { Source::Blocks(&blocks) } else { Source::Values(&values) };
+            let source = match rows.format().filter(|&format| Encoding::of(format) == matrix.encoding) {
+                Some(format) => Source::Blocks(format, &blocks),
+                None => Source::Values(&values),
+            };
             matrix.pack_panel(panel, source, out).map_err(|e| WeightError::Pack(self.weight.label.clone(), e))
         })
     }

@@ -2,7 +2,7 @@
 //! and concatenations comes to, without evaluating it.
 
 use castiron_ir::op::Op;
-use castiron_ir::{Region, ValueId};
+use castiron_ir::{Region, Storage, ValueId};
 
 /// Rows of a stored tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,13 @@ impl Part {
     /// Elements of one row, a run if it is stored as one.
     pub fn row(&self, row: usize) -> Run {
         Run { start: self.offset + row * self.strides[0], step: self.strides.get(1).copied().unwrap_or(1) }
+    }
+
+    /// Whether every row is a run of whole blocks of the storage.
+    pub fn has_rows_of_blocks(&self, storage: Storage) -> bool {
+        let (block, _) = storage.block();
+        let (run, width) = (self.row(0), self.shape[1..].iter().product::<usize>());
+        run.step == 1 && [run.start, self.strides[0], width].iter().all(|n| n.is_multiple_of(block))
     }
 
     fn is_row_major(&self) -> bool {

@@ -13,7 +13,6 @@
 //! ```
 
 use castiron_ir::Dim;
-use castiron_runtime::program::WeightForm;
 use castiron_runtime::program::gpu::{AdapterClass, Condition, Features};
 use castiron_runtime::program::view::View;
 use castiron_runtime::program::{Matmul, Rows};
@@ -64,8 +63,8 @@ impl Method {
 pub(super) fn methods(matrix: &PackedMatrix, rows: &Dim) -> Vec<(Condition, Method)> {
     let most = |n: u32| Some((rows.clone(), n));
     let subgroups = Features::SUBGROUPS;
-    let cpu = |features, at_most| Condition { features, class: Some(AdapterClass::Cpu), at_most };
-    let gpu = |features, at_most| Condition { features, class: Some(AdapterClass::Gpu), at_most };
+    let cpu = |features, at_most| Condition { features, class: Some(AdapterClass::Cpu), at_most, stored: None };
+    let gpu = |features, at_most| Condition { features, class: Some(AdapterClass::Gpu), at_most, stored: None };
     // Registers bound how many sums an invocation can hold.
     let many = (8 / matrix.groups).max(1);
     let mut methods = vec![
@@ -99,11 +98,10 @@ struct Product<'a> {
 pub(super) fn write_matmul(
     w: &mut Writer<'_>,
     matmul: &Matmul,
+    (matrix, chunk): (&PackedMatrix, Chunk),
     method: Method,
-    chunk: Chunk,
     norm: Option<(u32, &Rows)>,
 ) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
-    let WeightForm::Packed(matrix) = w.weight_form(matmul.weight) else { return Err(WgslFault::NoMemory) };
     let panels = Panels::bind(w, matmul.weight, matrix, chunk)?;
     let space = Space::new(&matmul.space, &matmul.epilogue, vec![matmul.x.clone()]);
     let rows = match method {

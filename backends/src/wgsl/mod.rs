@@ -7,14 +7,16 @@
 //!  matmul.rs      products with packed weights        operand.rs     addresses, loads and stores
 //!  factor.rs      their left operands                 expression.rs  row programs
 //!  panel.rs       packed weights, taken apart         fuse.rs        kernels that are one launch
-//!  product.rs     products of activations             library.rs     functions that WGSL lacks
-//!  attention/     flash attention                     validate.rs    naga's judgement
+//!  blocks.rs      quantised ones                      library.rs     functions that WGSL lacks
+//!  product.rs     products of activations             validate.rs    naga's judgement
+//!  attention/     flash attention
 //! ```
 //!
 //! What a shader can know when it is compiled stands in it as a number; extents come from a uniform
 //! buffer. Every choice that an adapter might take is written and validated ahead.
 
 mod attention;
+mod blocks;
 mod expression;
 mod factor;
 mod fuse;
@@ -28,6 +30,8 @@ mod shader;
 mod space;
 mod validate;
 
+use std::collections::BTreeSet;
+
 use castiron_ir::{DType, Dim};
 use castiron_runtime::program::gpu::{
     Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
@@ -35,6 +39,7 @@ use castiron_runtime::program::gpu::{
 use castiron_runtime::program::{
     AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Step, WeightForm,
 };
+use castiron_runtime::weights::PackedMatrix;
 
 use shader::{Finished, MAP_GROUP, Writer};
 
@@ -244,9 +249,29 @@ impl<'a> Generator<'a> {
         matmul: &Matmul,
         norm: Option<(u32, &Rows)>,
     ) -> Result<Vec<Choice>, WgslFault> {
-        let WeightForm::Packed(matrix) = &self.program.weights[matmul.weight as usize].form else {
-            return Err(WgslFault::NoMemory);
-        };
+        let weight = &self.program.weights[matmul.weight as usize];
+        let WeightForm::Packed(matrix) = weight.form else { return Err(WgslFault::NoMemory) };
+        if weight.encodings.is_empty() {
+            return self.matmul_with(named, matmul, &matrix, norm);
+        }
+        let mut choices = Vec::new();
+        for &encoding in weight.encodings.iter().collect::<BTreeSet<_>>() {
+            for mut choice in self.matmul_with(named, matmul, &PackedMatrix { encoding, ..matrix }, norm)? {
+                choice.condition.stored = Some((matmul.weight, encoding));
+                choices.push(choice);
+            }
+        }
+        Ok(choices)
+    }
+
+    /// The ways to compute a product with a matrix of one encoding.
+    fn matmul_with(
+        &mut self,
+        named: &Named<'_>,
+        matmul: &Matmul,
+        matrix: &PackedMatrix,
+        norm: Option<(u32, &Rows)>,
+    ) -> Result<Vec<Choice>, WgslFault> {
         let rows = Dim::product(&matmul.space[..matmul.space.len() - 1]);
         let mut choices = Vec::new();
         for (mut condition, method) in matmul::methods(matrix, &rows) {
@@ -259,7 +284,7 @@ impl<'a> Generator<'a> {
             let mut dispatches = Vec::new();
             for chunk in panel::chunks(matrix) {
                 let mut w = self.writer(named, condition.features);
-                let (grid, size) = matmul::write_matmul(&mut w, matmul, method, chunk, norm)?;
+                let (grid, size) = matmul::write_matmul(&mut w, matmul, (matrix, chunk), method, norm)?;
                 let what = if norm.is_some() { format!("norm_{}", method.name()) } else { method.name() };
                 dispatches.push(self.finish(w, named, &what, size, vec![grid])?);
             }

@@ -159,7 +159,7 @@ fn read_function(w: &mut Writer<'_>, number: u32, dtype: DType) -> Result<String
     let bytes = w.weight_bytes(number).next_multiple_of(4);
     for offset in (0..bytes).step_by(MAX_BINDING_BYTES as usize) {
         let end = bytes.min(offset + MAX_BINDING_BYTES);
-        let name = w.part(number, (offset, end - offset), element)?;
+        let name = w.part((number, bytes), (offset, end - offset), element)?;
         if end < bytes {
             w.open(format!("if (word < {}u)", end / 4));
         }

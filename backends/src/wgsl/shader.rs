@@ -158,14 +158,14 @@ impl<'a> Writer<'a> {
         self.bind(Resource::Scratch(number), &format!("scratch{number}"), "f32", true)
     }
 
-    /// Some bytes of a weight, or the whole.
+    /// Some bytes of a weight, or the whole of its `total` bytes.
     pub fn part(
         &mut self,
-        weight: u32,
+        (weight, total): (u32, u64),
         (offset, bytes): (u64, u64),
         element: &'static str,
     ) -> Result<String, WgslFault> {
-        if offset == 0 && bytes >= self.weight_bytes(weight) {
+        if offset == 0 && bytes >= total {
             return self.place(&Place::Weight(weight), element);
         }
         let name = if offset == 0 { format!("w{weight}") } else { format!("w{weight}_from_{offset}") };

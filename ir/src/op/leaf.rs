@@ -1,6 +1,6 @@
 //! Leaves: values that depend on no operand.
 
-use super::attributes::{AttributeValue, attributes};
+use super::attributes::{AttributeValue, attributes, parse_field, print_field};
 use super::{OpDef, Syntax, TypeError, operands, require};
 use crate::dim::Dim;
 use crate::interpret::{EvalError, Frame};
@@ -15,6 +15,9 @@ use crate::types::{DType, Type};
 pub struct Param {
     /// Name in the checkpoint; a template inside `repeat`.
     pub name: String,
+    /// How the checkpoint stores it, where that matters: params stored in different ways are not merged.
+    /// See [`crate::storage::annotate`].
+    pub stored: Option<String>,
     /// Logical type.
     pub ty: Type,
 }
@@ -49,9 +52,10 @@ impl OpDef for Param {
 impl Syntax for Param {
     fn print_attributes(&self, out: &mut String) {
         out.push_str(&format!(" {:?}", self.name));
+        print_field("stored", &self.stored, out);
     }
     fn parse_attributes(_: &str, cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
-        Ok(Param { name: cursor.string()?, ty: Type::f32([0; 0]) })
+        Ok(Param { name: cursor.string()?, stored: parse_field("stored", cursor)?, ty: Type::f32([0; 0]) })
     }
 }
 

@@ -225,9 +225,9 @@ impl Tensors {
     fn weights(&self, program: &Program) -> Result<Vec<Vec<Range<usize>>>, ArtifactError> {
         let mut weights = Vec::new();
         for (number, weight) in program.weights.iter().enumerate() {
-            let size = weight.form.bytes().unwrap_or(usize::MAX);
             let mut instances = Vec::new();
             for instance in 0..weight.instances {
+                let size = weight.bytes(instance as usize).unwrap_or(usize::MAX);
                 let name = format::weight_name(number as u32, instance);
                 let range = self.required(&name)?;
                 if !range.start.is_multiple_of(format::ALIGNMENT) {

@@ -152,7 +152,7 @@ impl Resolver<'_> {
             Memory::Output(number) => tensor(&self.entry.outputs[number].1),
             Memory::State(number) => tensor(&self.program.states[number].ty),
             Memory::Weight(number) | Memory::Packed(number, _) => {
-                self.program.weights[number].form.bytes().ok_or(BindFault::TooLarge("a weight"))
+                self.program.weights[number].bytes(0).ok_or(BindFault::TooLarge("a weight"))
             }
             Memory::Index(_) | Memory::Value(_) => Ok(0),
         }

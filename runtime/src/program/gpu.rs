@@ -16,6 +16,7 @@ use castiron_ir::Dim;
 use serde::{Deserialize, Serialize};
 
 use super::view::Place;
+use crate::weights::Encoding;
 
 /// Most workgroups along an axis: what every adapter takes.
 pub const MAX_GROUPS_PER_AXIS: u32 = 65535;
@@ -111,6 +112,8 @@ pub struct Condition {
     pub class: Option<AdapterClass>,
     /// An extent with the largest value that it may have.
     pub at_most: Option<(Dim, u32)>,
+    /// A weight with the encoding that its instance must have.
+    pub stored: Option<(u32, Encoding)>,
 }
 
 /// One dispatch of a shader.

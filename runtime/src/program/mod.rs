@@ -13,7 +13,7 @@ pub mod view;
 use castiron_ir::{DType, Dim, Type};
 use serde::{Deserialize, Serialize};
 
-use crate::weights::PackedMatrix;
+use crate::weights::{Encoding, PackedMatrix};
 use row::RowProgram;
 pub(crate) use validate::lone_symbol;
 pub use validate::{Fault, GpuProgramError, MAX_RANK, ProgramError};
@@ -37,8 +37,25 @@ pub struct Weight {
     pub label: String,
     /// Number of instances; instance `j` is the artifact's tensor `weights.{number}.{j}`.
     pub instances: u32,
-    /// How the bytes are laid out.
+    /// How the bytes are laid out, those of the first instance if they differ.
     pub form: WeightForm,
+    /// The encoding of each instance of a packed weight, if they differ. Only products read such a weight.
+    pub encodings: Vec<Encoding>,
+}
+
+impl Weight {
+    /// How the bytes of an instance are laid out.
+    pub fn form_of(&self, instance: usize) -> WeightForm {
+        match (&self.form, self.encodings.get(instance)) {
+            (WeightForm::Packed(matrix), Some(&encoding)) => WeightForm::Packed(PackedMatrix { encoding, ..*matrix }),
+            (form, _) => form.clone(),
+        }
+    }
+
+    /// Bytes of an instance; `None` on overflow.
+    pub fn bytes(&self, instance: usize) -> Option<usize> {
+        self.form_of(instance).bytes()
+    }
 }
 
 /// Layout of a weight.

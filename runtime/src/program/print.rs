@@ -28,7 +28,11 @@ impl Display for Weight {
         match &self.form {
             WeightForm::Dense { dtype, shape } => write!(f, "{dtype}{shape:?}")?,
             WeightForm::Packed(m) => {
-                write!(f, "packed {:?}[{},{}]", m.encoding, m.n, m.k)?;
+                let mut encodings: Vec<_> = self.encodings.iter().map(|e| format!("{e:?}")).collect();
+                encodings.sort();
+                encodings.dedup();
+                let name = if encodings.is_empty() { format!("{:?}", m.encoding) } else { encodings.join("/") };
+                write!(f, "packed {name}[{},{}]", m.n, m.k)?;
                 if m.groups > 1 {
                     write!(f, " x {} groups", m.groups)?;
                 }

@@ -20,7 +20,7 @@ pub(super) fn interleave(encoding: Encoding, lane: usize, values: &[f32], panel:
         Encoding::F32 => scatter(lane, values.iter().map(|x| x.to_le_bytes()), panel),
         Encoding::F16 => scatter(lane, values.iter().map(|&x| f16::from_f32(x).to_le_bytes()), panel),
         Encoding::BF16 => scatter(lane, values.iter().map(|&x| bf16::from_f32(x).to_le_bytes()), panel),
-        Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => unreachable!("not a dense encoding"),
+        _ => unreachable!("not a dense encoding"),
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn unpack(encoding: Encoding, panel: &[u8], lane: usize, out: &mut [f
         Encoding::F32 => gather(panel, lane, f32::from_le_bytes, out),
         Encoding::F16 => gather(panel, lane, |b| f16::from_le_bytes(b).to_f32(), out),
         Encoding::BF16 => gather(panel, lane, |b| bf16::from_le_bytes(b).to_f32(), out),
-        Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => unreachable!("not a dense encoding"),
+        _ => unreachable!("not a dense encoding"),
     }
 }
 

@@ -15,18 +15,23 @@
 //! panel is drawn in the file of its encoding family: `dense.rs` and `quantised.rs`.
 
 mod dense;
-mod ggml;
+mod layout;
+mod quantise;
 mod quantised;
 
+use castiron_ir::{BlockFormat, blocks};
 use serde::{Deserialize, Serialize};
+
+pub use layout::{Layout, Plane};
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
-/// Contracted elements that share a scale in quantised encodings.
+/// Elements of a run, the contracted elements that kernels of quantised encodings take at a time.
 pub const BLOCK: usize = 32;
 
-/// How a packed matrix stores its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How a packed matrix stores its numbers. The quantised ones are ggml's formats, whose numbers they hold
+/// exactly; see [`Layout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Encoding {
     /// IEEE binary32.
     F32,
@@ -34,33 +39,61 @@ pub enum Encoding {
     F16,
     /// bfloat16.
     BF16,
-    /// ggml's Q8_0: a scale for 32 signed bytes.
+    /// A scale for 32 signed bytes.
     Q8_0,
-    /// ggml's Q4_0: a scale for 32 nibbles offset by 8.
+    /// A scale for 32 integers of 4 bits, offset by 8.
     Q4_0,
-    /// ggml's Q4_1: a scale and a minimum for 32 nibbles.
+    /// A scale and a minimum for 32 integers of 4 bits.
     Q4_1,
+    /// A scale for 32 integers of 5 bits, offset by 16.
+    Q5_0,
+    /// A scale and a minimum for 32 integers of 5 bits.
+    Q5_1,
+    /// 256 integers of 2 bits; a scale and a minimum for 16.
+    Q2K,
+    /// 256 integers of 3 bits, offset by 4; a scale for 16.
+    Q3K,
+    /// 256 integers of 4 bits; a scale and a minimum for 32.
+    Q4K,
+    /// 256 integers of 5 bits; a scale and a minimum for 32.
+    Q5K,
+    /// 256 integers of 6 bits, offset by 32; a scale for 16.
+    Q6K,
+    /// 256 signed bytes; a scale for 32. Holds formats whose integers come from a table.
+    Q8S,
 }
 
 impl Encoding {
     /// Every encoding.
-    pub const ALL: [Encoding; 6] =
-        [Encoding::F32, Encoding::F16, Encoding::BF16, Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1];
+    pub const ALL: [Encoding; 14] = [
+        Encoding::F32,
+        Encoding::F16,
+        Encoding::BF16,
+        Encoding::Q8_0,
+        Encoding::Q4_0,
+        Encoding::Q4_1,
+        Encoding::Q5_0,
+        Encoding::Q5_1,
+        Encoding::Q2K,
+        Encoding::Q3K,
+        Encoding::Q4K,
+        Encoding::Q5K,
+        Encoding::Q6K,
+        Encoding::Q8S,
+    ];
 
     /// Elements of `k` that are stored together, and their bytes in one column.
     pub const fn block(self) -> (usize, usize) {
-        match self {
-            Encoding::F32 => (1, 4),
-            Encoding::F16 | Encoding::BF16 => (1, 2),
-            Encoding::Q8_0 => (BLOCK, 2 + BLOCK),
-            Encoding::Q4_0 => (BLOCK, 2 + BLOCK / 2),
-            Encoding::Q4_1 => (BLOCK, 4 + BLOCK / 2),
+        match (Layout::of(self), self) {
+            (Some(layout), _) => (layout.span, layout.bytes() / PANEL),
+            (None, Encoding::F32) => (1, 4),
+            (None, _) => (1, 2),
         }
     }
 
     /// Whether blocks of elements share a scale.
     pub const fn is_quantised(self) -> bool {
-        self.block().0 > 1
+        Layout::of(self).is_some()
     }
 }
 
@@ -86,16 +119,16 @@ pub struct PackedMatrix {
 pub enum Source<'a> {
     /// Writes the `k` values of a column.
     Values(&'a dyn Fn(usize, &mut [f32])),
-    /// The ggml blocks of a column, in the matrix's own encoding; they are only rearranged.
-    Blocks(&'a dyn Fn(usize) -> &'a [u8]),
+    /// The blocks of a column, of a format that the matrix's encoding holds; they are only rearranged.
+    Blocks(BlockFormat, &'a dyn Fn(usize) -> &'a [u8]),
 }
 
 /// Why a panel could not be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// Raw blocks for an encoding that has none.
-    #[error("{0:?} is packed from values, not from blocks")]
-    NoBlocks(Encoding),
+    /// Raw blocks for another encoding.
+    #[error("{0:?} is not packed from blocks of {1:?}")]
+    Format(Encoding, BlockFormat),
     /// A column of raw blocks of the wrong size.
     #[error("column {column} has {found} bytes of blocks, its extent {k} needs {expected}")]
     ColumnBytes {
@@ -103,7 +136,7 @@ pub enum PackError {
         column: usize,
         /// Bytes that the source gave.
         found: usize,
-        /// Bytes that the encoding needs.
+        /// Bytes that the format needs.
         expected: usize,
         /// The contracted extent.
         k: usize,
@@ -134,7 +167,7 @@ impl PackedMatrix {
         self.n.div_ceil(PANEL)
     }
 
-    /// Bytes that one column takes: those of its ggml blocks, for quantised encodings.
+    /// Bytes that one column takes.
     pub fn column_bytes(&self) -> Option<usize> {
         let (elements, bytes) = self.encoding.block();
         self.k.div_ceil(elements).checked_mul(bytes)
@@ -150,40 +183,39 @@ impl PackedMatrix {
         if out.len() != expected {
             return Err(PackError::PanelBytes { found: out.len(), expected });
         }
+        out.fill(0);
         let columns = panel * PANEL..((panel + 1) * PANEL).min(self.n);
-        if columns.len() < PANEL {
-            out.fill(0);
-        }
         let mut values = vec![0.0; self.k];
-        let mut blocks = vec![0; if self.encoding.is_quantised() { expected / PANEL } else { 0 }];
         for (lane, column) in columns.enumerate() {
-            match source {
-                Source::Values(read) => {
+            match (source, Layout::of(self.encoding)) {
+                (Source::Values(read), layout) => {
                     read(column, &mut values);
-                    if self.encoding.is_quantised() {
-                        ggml::quantise(self.encoding, &values, &mut blocks);
-                        quantised::interleave(self.encoding, lane, &blocks, out);
-                    } else {
-                        dense::interleave(self.encoding, lane, &values, out);
+                    match layout {
+                        Some(layout) => {
+                            let blocks = values.chunks(layout.span).map(|x| quantise::quantise(&layout, x));
+                            interleave(&layout, lane, blocks, out);
+                        }
+                        None => dense::interleave(self.encoding, lane, &values, out),
                     }
                 }
-                Source::Blocks(read) => {
-                    quantised::interleave(self.encoding, lane, self.checked_blocks(column, read(column))?, out);
+                (Source::Blocks(format, read), Some(layout)) if Encoding::of(format) == self.encoding => {
+                    let raw = self.checked_blocks(format, column, read(column))?;
+                    let blocks = raw.chunks_exact(format.block().1).map(|raw| blocks::parse(format, raw));
+                    interleave(&layout, lane, blocks, out);
                 }
+                (Source::Blocks(format, _), _) => return Err(PackError::Format(self.encoding, format)),
             }
         }
         Ok(())
     }
 
-    fn checked_blocks<'a>(&self, column: usize, blocks: &'a [u8]) -> Result<&'a [u8], PackError> {
-        let expected = self.column_bytes().unwrap_or(usize::MAX);
-        if !self.encoding.is_quantised() {
-            Err(PackError::NoBlocks(self.encoding))
-        } else if blocks.len() != expected {
-            Err(PackError::ColumnBytes { column, found: blocks.len(), expected, k: self.k })
-        } else {
-            Ok(blocks)
+    fn checked_blocks<'a>(&self, format: BlockFormat, column: usize, raw: &'a [u8]) -> Result<&'a [u8], PackError> {
+        let (elements, bytes) = format.block();
+        let expected = self.k.div_ceil(elements).saturating_mul(bytes);
+        if raw.len() == expected {
+            return Ok(raw);
         }
+        Err(PackError::ColumnBytes { column, found: raw.len(), expected, k: self.k })
     }
 
     /// Writes the values of one column of a packed matrix: an embedding read from the table that
@@ -197,11 +229,19 @@ impl PackedMatrix {
         let size = bytes.len() / (self.panels() * self.groups);
         assert_eq!(Some(size), self.panel_bytes());
         let panel = &bytes[(column / PANEL * self.groups + group) * size..][..size];
-        if self.encoding.is_quantised() {
-            quantised::unpack(self.encoding, panel, column % PANEL, out);
-        } else {
-            dense::unpack(self.encoding, panel, column % PANEL, out);
+        let Some(layout) = Layout::of(self.encoding) else {
+            return dense::unpack(self.encoding, panel, column % PANEL, out);
+        };
+        for (packed, out) in panel.chunks_exact(layout.bytes()).zip(out.chunks_mut(layout.span)) {
+            quantised::load(&layout, column % PANEL, packed).values(layout.group, out);
         }
+    }
+}
+
+/// Writes the blocks of column `lane` of a panel.
+fn interleave(layout: &Layout, lane: usize, blocks: impl Iterator<Item = blocks::Block>, panel: &mut [u8]) {
+    for (packed, block) in panel.chunks_exact_mut(layout.bytes()).zip(blocks) {
+        quantised::store(layout, lane, &block, packed);
     }
 }
 

@@ -1,81 +1,95 @@
-//! Q8_0, Q4_0 and Q4_1 panels: blocks of 32 `k`, columns interleaved in two octets.
+//! Panels of quantised encodings: columns interleaved in two octets, block after block of `k`.
 //!
 //! ```text
-//!  panel = [block 0][block 1] …, each block of 32 k:
-//!  ┌──────────────┬──────────────────┬──────────────────┬──────────────────┐
-//!  │ 16 scales f16│ 16 minima f16    │ octet 0: c0..c7  │ octet 1: c8..c15 │
-//!  │              │ (Q4_1 only)      │                  │                  │
-//!  └──────────────┴──────────────────┴──────────────────┴──────────────────┘
-//!  an octet is vectors of 32 bytes, four bytes of each column (a dot instruction's lane):
+//!  panel = [block 0][block 1] …, each block of 32 or 256 k:
+//!  ┌──────────┬───────────┬──────────────────┬──────────────────┬───────────────┬───────────────┐
+//!  │ 16 × d   │ 16 × m    │ scales of groups │ minima of groups │ run 0 of 32 k │ run 1 …       │
+//!  │ f16      │ f16       │ 16 × i8 each     │ 16 × u8 each     │ octet 0 │ 1   │ octet 0 │ 1   │
+//!  └──────────┴───────────┴──────────────────┴──────────────────┴───────────────┴───────────────┘
+//!              if it has m   if groups are scaled                 8 columns each
+//!
+//!  an octet is its planes, of vectors of 32 bytes: four bytes of each column (a dot instruction's lane)
 //!
 //!             column 0          column 1               column 7
 //!          ┌──┬──┬──┬──┐     ┌──┬──┬──┬──┐          ┌──┬──┬──┬──┐
-//!  Q8_0    │k0│k1│k2│k3│     │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 8
-//!  Q4      │k0│k1│k2│k3│ low │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 4
+//!  8 bits  │k0│k1│k2│k3│     │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 8
+//!  4 bits  │k0│k1│k2│k3│ low │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 4
 //!          │16│17│18│19│ high│16│17│18│19│    …     │16│17│18│19│
+//!  2 bits  │k0 k4 k16 k20│   in the pairs of bits of byte 0, and so on:   vector 0 of 2
+//!  1 bit   │k0 k4 k8 k12 k16 k20 k24 k28│ in the bits of byte 0:          the only vector
 //!          └──┴──┴──┴──┘     └──┴──┴──┴──┘          └──┴──┴──┴──┘
 //! ```
 //!
-//! Byte `i` of a ggml block of nibbles holds elements `i` and `i + 16`, as here, so ggml blocks are
-//! packed by moving their bytes. All vectors lie on multiples of 32 bytes.
+//! Elements `i` and `i + 16` of a run stand half a byte apart in all planes of fewer than 8 bits, so that one
+//! shift serves a whole vector. All vectors lie on multiples of 32 bytes.
 
-use super::{BLOCK, Encoding, PANEL, ggml};
+use castiron_ir::blocks::Block;
+use half::f16;
+
+use super::layout::{Layout, empty_block};
+use super::{BLOCK, PANEL};
 
 /// Columns of an octet.
 const OCTET: usize = PANEL / 2;
 
-/// Where the parts of a ggml block and of a panel's block lie.
-struct Layout {
-    /// f16 numbers of a column: its scale, then its minimum if it has one.
-    params: usize,
-    /// Bytes of integers of a column.
-    integers: usize,
-}
-
-impl Layout {
-    fn of(encoding: Encoding) -> Layout {
-        match encoding {
-            Encoding::Q8_0 => Layout { params: 1, integers: BLOCK },
-            Encoding::Q4_0 => Layout { params: 1, integers: BLOCK / 2 },
-            Encoding::Q4_1 => Layout { params: 2, integers: BLOCK / 2 },
-            Encoding::F32 | Encoding::F16 | Encoding::BF16 => unreachable!("not a quantised encoding"),
+/// Writes a block of column `lane` into a panel's block, which holds zeros there.
+pub(super) fn store(layout: &Layout, lane: usize, block: &Block, packed: &mut [u8]) {
+    packed[2 * lane..][..2].copy_from_slice(&block.d.to_le_bytes());
+    if layout.has_minimum {
+        let m = block.m.unwrap_or_default();
+        packed[2 * (PANEL + lane)..][..2].copy_from_slice(&m.to_le_bytes());
+    }
+    for group in (0..layout.groups()).filter(|_| layout.is_scaled) {
+        packed[layout.scale(group) + lane] = block.scales[group] as u8;
+        if layout.has_minimum {
+            packed[layout.minimum(group) + lane] = block.minima[group];
         }
     }
-
-    /// Bytes of a column's block.
-    fn bytes(&self) -> usize {
-        2 * self.params + self.integers
-    }
-
-    /// Calls `each(offset in the panel's block, offset in the column's block, length)` for the runs
-    /// of bytes of column `lane`.
-    fn runs(&self, lane: usize, mut each: impl FnMut(usize, usize, usize)) {
-        for param in 0..self.params {
-            each(2 * (param * PANEL + lane), 2 * param, 2);
+    each_quad(layout, lane, |first, plane_at, plane, bit| {
+        let quad = &block.integers[first..first + 4];
+        for (byte, &integer) in packed[plane_at..plane_at + 4].iter_mut().zip(quad) {
+            let stored = (integer as u8).wrapping_add(layout.zero);
+            *byte |= (stored >> plane.at & plane.mask()) << bit;
         }
-        let octet = 2 * PANEL * self.params + lane / OCTET * OCTET * self.integers;
-        for quad in 0..self.integers / 4 {
-            each(octet + 4 * (quad * OCTET + lane % OCTET), 2 * self.params + 4 * quad, 4);
-        }
-    }
+    });
 }
 
-/// Writes the ggml blocks of column `lane` of a panel.
-pub(super) fn interleave(encoding: Encoding, lane: usize, blocks: &[u8], panel: &mut [u8]) {
-    let layout = Layout::of(encoding);
-    let size = layout.bytes();
-    for (packed, block) in panel.chunks_exact_mut(PANEL * size).zip(blocks.chunks_exact(size)) {
-        layout.runs(lane, |to, from, len| packed[to..to + len].copy_from_slice(&block[from..from + len]));
+/// Reads the block of column `lane`.
+pub(super) fn load(layout: &Layout, lane: usize, packed: &[u8]) -> Block {
+    let number = |at: usize| f16::from_le_bytes([packed[2 * at], packed[2 * at + 1]]);
+    let mut block = empty_block();
+    block.d = number(lane);
+    block.m = layout.has_minimum.then(|| number(PANEL + lane));
+    for group in (0..layout.groups()).filter(|_| layout.is_scaled) {
+        block.scales[group] = packed[layout.scale(group) + lane] as i8;
+        if layout.has_minimum {
+            block.minima[group] = packed[layout.minimum(group) + lane];
+        }
     }
+    each_quad(layout, lane, |first, plane_at, plane, bit| {
+        let quad = &mut block.integers[first..first + 4];
+        for (integer, &byte) in quad.iter_mut().zip(&packed[plane_at..plane_at + 4]) {
+            *integer |= ((byte >> bit & plane.mask()) << plane.at) as i8;
+        }
+    });
+    if layout.zero > 0 {
+        block.integers[..layout.span].iter_mut().for_each(|i| *i = (*i as u8).wrapping_sub(layout.zero) as i8);
+    }
+    block
 }
 
-/// Reads column `lane` of a panel.
-pub(super) fn unpack(encoding: Encoding, panel: &[u8], lane: usize, out: &mut [f32]) {
-    let layout = Layout::of(encoding);
-    let size = layout.bytes();
-    let mut block = [0; 2 + BLOCK];
-    for (packed, out) in panel.chunks_exact(PANEL * size).zip(out.chunks_mut(BLOCK)) {
-        layout.runs(lane, |from, to, len| block[to..to + len].copy_from_slice(&packed[from..from + len]));
-        ggml::dequantise(encoding, &block[..size], out);
+/// Calls `each(first element, offset of their four bytes, plane, bit)` for all elements of a column's block.
+#[inline(always)]
+fn each_quad(layout: &Layout, lane: usize, mut each: impl FnMut(usize, usize, &super::layout::Plane, usize)) {
+    let column = 4 * (lane % OCTET);
+    for run in 0..layout.span / BLOCK {
+        let mut at = layout.integers(run, lane / OCTET);
+        for plane in layout.planes {
+            for (half, step) in (0..2).flat_map(|half| (0..4).map(move |step| (half, step))) {
+                let (vector, bit) = plane.place(step, half);
+                each(BLOCK * run + 16 * half + 4 * step, at + BLOCK * vector + column, plane, bit);
+            }
+            at += BLOCK * plane.bits;
+        }
     }
 }

@@ -25,10 +25,19 @@ fn tolerance(encoding: Encoding) -> f32 {
         Encoding::F16 => 1.0 / 2048.0,
         Encoding::BF16 => 1.0 / 256.0,
         Encoding::Q8_0 => 0.5 / 127.0 + 1e-3,
-        // The value opposite to the extreme one is clipped to 7 of 8 steps.
-        Encoding::Q4_0 => 1.0 / 8.0 + 1e-2,
-        Encoding::Q4_1 => 1.0 / 15.0 + 1e-2,
+        // A step is the range by the largest integer; offset formats clip the value opposite to the extreme.
+        Encoding::Q4_0 | Encoding::Q5_0 | Encoding::Q3K | Encoding::Q6K => {
+            1.02 / f32::from(layout(encoding).zero) + 1e-2
+        }
+        Encoding::Q4_1 | Encoding::Q5_1 | Encoding::Q2K | Encoding::Q4K | Encoding::Q5K => {
+            1.05 / ((1 << layout(encoding).bits()) - 1) as f32 + 1e-2
+        }
+        Encoding::Q8S => 1.0 / 127.0,
     }
+}
+
+fn layout(encoding: Encoding) -> Layout {
+    Layout::of(encoding).expect("a quantised encoding")
 }
 
 #[test]
@@ -61,22 +70,57 @@ fn ragged_columns_are_zeros() {
     }
 }
 
+/// Formats with the places of the f16 fields of a block.
+const FORMATS: [(BlockFormat, &[usize]); 12] = [
+    (BlockFormat::Q4_0, &[0]),
+    (BlockFormat::Q4_1, &[0, 2]),
+    (BlockFormat::Q5_0, &[0]),
+    (BlockFormat::Q5_1, &[0, 2]),
+    (BlockFormat::Q8_0, &[0]),
+    (BlockFormat::Q2K, &[80, 82]),
+    (BlockFormat::Q3K, &[108]),
+    (BlockFormat::Q4K, &[0, 2]),
+    (BlockFormat::Q5K, &[0, 2]),
+    (BlockFormat::Q6K, &[208]),
+    (BlockFormat::Iq4Nl, &[0]),
+    (BlockFormat::Iq4Xs, &[0]),
+];
+
+/// Blocks of a column: any bytes, and f16 fields that are numbers.
+fn any_blocks(format: BlockFormat, halves: &[usize], column: usize, k: usize) -> Vec<u8> {
+    let (elements, bytes) = format.block();
+    let mut raw: Vec<u8> = (0..k / elements * bytes).map(|i| (((i + 1) * (column + 3) * 40_503) >> 5) as u8).collect();
+    for (number, block) in raw.chunks_exact_mut(bytes).enumerate() {
+        for &at in halves {
+            let scale = half::f16::from_f32(value(number, column, at) / 64.0);
+            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    raw
+}
+
 #[test]
 fn blocks_of_a_checkpoint_are_kept_bit_for_bit() {
-    for encoding in [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1] {
-        let matrix = PackedMatrix { encoding, groups: 1, n: 9, k: 64 };
-        let column_bytes = matrix.column_bytes().unwrap();
-        let blocks: Vec<Vec<u8>> = (0..matrix.n)
-            .map(|c| {
-                let mut blocks = vec![0; column_bytes];
-                ggml::quantise(encoding, &(0..matrix.k).map(|k| value(0, c, k)).collect::<Vec<_>>(), &mut blocks);
-                blocks
-            })
-            .collect();
-        let mut from_blocks = vec![0; matrix.bytes().unwrap()];
-        matrix.pack_panel(0, Source::Blocks(&|c| &blocks[c]), &mut from_blocks).unwrap();
-        let from_values = pack(&matrix, |g, c, row| row.iter_mut().enumerate().for_each(|(i, x)| *x = value(g, c, i)));
-        assert!(from_blocks == from_values);
+    for (format, halves) in FORMATS {
+        let matrix = PackedMatrix { encoding: Encoding::of(format), groups: 1, n: 9, k: 512 };
+        let blocks: Vec<Vec<u8>> = (0..matrix.n).map(|c| any_blocks(format, halves, c, matrix.k)).collect();
+        let mut packed = vec![0xaa; matrix.bytes().unwrap()];
+        matrix.pack_panel(0, Source::Blocks(format, &|c| &blocks[c]), &mut packed).unwrap();
+        let (mut row, mut expected) = (vec![0.0; matrix.k], vec![0.0; matrix.k]);
+        for (column, raw) in blocks.iter().enumerate() {
+            matrix.unpack_row(&packed, 0, column, &mut row);
+            blocks::decode(format, raw, &mut expected);
+            assert_eq!(row, expected, "{format:?}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn encodings_take_few_more_bytes_than_the_formats_they_hold() {
+    let bits = |(elements, bytes): (usize, usize)| 8.0 * bytes as f64 / elements as f64;
+    for (format, _) in FORMATS.into_iter().filter(|(f, _)| !matches!(f, BlockFormat::Iq4Nl | BlockFormat::Iq4Xs)) {
+        let (stored, packed) = (bits(format.block()), bits(Encoding::of(format).block()));
+        assert!(packed <= 1.04 * stored || packed - stored <= 0.5, "{format:?}: {packed} bits instead of {stored}");
     }
 }
 
@@ -84,13 +128,12 @@ fn blocks_of_a_checkpoint_are_kept_bit_for_bit() {
 fn wrong_sizes_are_errors() {
     let matrix = PackedMatrix { encoding: Encoding::Q4_0, groups: 1, n: 16, k: 64 };
     let mut panel = vec![0; matrix.panel_bytes().unwrap()];
-    let short = matrix.pack_panel(0, Source::Blocks(&|_| &[0; 35]), &mut panel);
+    let short = matrix.pack_panel(0, Source::Blocks(BlockFormat::Q4_0, &|_| &[0; 35]), &mut panel);
     assert_eq!(short, Err(PackError::ColumnBytes { column: 0, found: 35, expected: 36, k: 64 }));
-    let dense = PackedMatrix { encoding: Encoding::F32, ..matrix };
-    let mut panel = vec![0; dense.panel_bytes().unwrap()];
-    assert_eq!(dense.pack_panel(0, Source::Blocks(&|_| &[]), &mut panel), Err(PackError::NoBlocks(Encoding::F32)));
-    let found = dense.pack_panel(0, Source::Values(&|_, _| ()), &mut panel[1..]);
-    assert_eq!(found, Err(PackError::PanelBytes { found: 4095, expected: 4096 }));
+    let other = matrix.pack_panel(0, Source::Blocks(BlockFormat::Q4_1, &|_| &[]), &mut panel);
+    assert_eq!(other, Err(PackError::Format(Encoding::Q4_0, BlockFormat::Q4_1)));
+    let found = matrix.pack_panel(0, Source::Values(&|_, _| ()), &mut panel[1..]);
+    assert_eq!(found, Err(PackError::PanelBytes { found: panel.len() - 1, expected: panel.len() }));
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn files_of_other_kinds_are_told_apart() {
     };
     assert!(matches!(replace("\"castiron\"", "\"something"), ArtifactError::Container(_)));
     assert!(matches!(replace("\"castiron\"", "\"somethin\""), ArtifactError::Kind));
-    assert!(matches!(replace("\"format_version\":\"1\"", "\"format_version\":\"2\""), ArtifactError::Version { .. }));
+    assert!(matches!(replace("\"format_version\":\"2\"", "\"format_version\":\"3\""), ArtifactError::Version { .. }));
     assert!(matches!(replace("weights.0.0", "weights.0.1"), ArtifactError::Missing(name) if name == "weights.0.0"));
     let path = std::env::temp_dir().join("castiron-no-such-artifact.iron");
     assert!(matches!(Artifact::open(path), Err(ArtifactError::Io { .. })));

@@ -44,7 +44,7 @@ impl Fixture {
     }
 
     fn weight(&mut self, form: WeightForm, bytes: Vec<Vec<u8>>) -> Place {
-        let weight = Weight { label: "w".into(), instances: bytes.len() as u32, form };
+        let weight = Weight { label: "w".into(), instances: bytes.len() as u32, form, encodings: Vec::new() };
         self.weights.push((weight, bytes));
         Place::Weight(self.weights.len() as u32 - 1)
     }

@@ -153,6 +153,7 @@ fn chosen() -> Fixture {
         features,
         class,
         at_most: at_most.map(|most| (dim("s", 1), most)),
+        stored: None,
     };
     let conditions = [
         condition(f16, Some(AdapterClass::Gpu), None),

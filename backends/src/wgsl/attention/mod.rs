@@ -41,7 +41,7 @@ pub(super) fn methods(kernel: &AttentionKernel) -> Vec<(Condition, Method)> {
         (AdapterClass::Gpu, Features::NONE, 64),
     ];
     for (class, features, size) in sizes {
-        let condition = |at_most| Condition { features, class: Some(class), at_most };
+        let condition = |at_most| Condition { features, class: Some(class), at_most, stored: None };
         let few = condition(Some((s.clone(), FEW_QUERIES)));
         // One workgroup has all keys if these are few, whatever the number of queries is then.
         if t.as_constant().is_none_or(|t| t <= keys::CHUNK as i64) {

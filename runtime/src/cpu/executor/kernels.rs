@@ -10,7 +10,7 @@ use crate::cpu::matmul::batched::{Batched, Operand};
 use crate::cpu::matmul::{Matmul, Rows, Tile};
 use crate::cpu::pool::share;
 use crate::cpu::scratch::Scratch;
-use crate::weights::PackedMatrix;
+use crate::weights::{Encoding, PackedMatrix};
 
 /// Fewest elements that are worth another thread.
 const GRAIN: usize = 1024;
@@ -52,6 +52,8 @@ pub(super) struct MatmulKernel {
     pub isa: Isa,
     pub weight: Address,
     pub matrix: PackedMatrix,
+    /// The encoding in each iteration, if they differ.
+    pub encodings: Box<[Encoding]>,
     pub x: Address,
     /// Elements from row to row of `x`.
     pub x_stride: usize,
@@ -163,13 +165,15 @@ impl MatmulKernel {
         let WorkerMemory { kernel, staging } = memory;
         let mut carver = staging.carve();
         let staging = carver.take::<f32>(self.epilogue.staging);
-        let size = self.matrix.bytes().unwrap_or(0);
+        let encoding = self.encodings.get(run.iteration).copied().unwrap_or(self.matrix.encoding);
+        let shape = PackedMatrix { encoding, ..self.matrix };
+        let size = shape.bytes().unwrap_or(0);
         // SAFETY: the weight's bytes are mapped, and nobody writes them; `x` was bound with all its
         // rows within memory that this kernel does not write; tiles are those of the bound space.
         unsafe {
             let weights = std::slice::from_raw_parts(self.weight.pointer(run), size);
             let x = Rows { at: self.x.pointer(run).cast(), stride: self.x_stride };
-            let matmul = Matmul { isa: self.isa, weights, shape: self.matrix, x, m: self.m };
+            let matmul = Matmul { isa: self.isa, weights, shape, x, m: self.m };
             matmul.run(run.worker, kernel, &mut |tile| finish(&self.epilogue, run, self.m, &tile, staging));
         }
     }

@@ -32,7 +32,7 @@ impl Panels for Packed<'_> {
             Encoding::F32 => return Right::F32(start.cast()),
             Encoding::F16 => Right::F16(start.cast()),
             Encoding::BF16 => Right::BF16(start.cast()),
-            Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4_1 => unreachable!("not a dense encoding"),
+            _ => unreachable!("not a dense encoding"),
         };
         if !reused {
             return right;

@@ -1,7 +1,8 @@
-//! Rows of activations as signed bytes, in blocks of 32 with a scale each.
+//! Rows of activations as signed bytes, in runs of 32 with a scale each.
 //!
 //! `x[i] ≈ scale · q[i]` with `q` within ±127. Beside it stands `scale · Σ q`, which the minimum of a
-//! weight's block multiplies: `Σ x·(d·w + m) = d·scale·Σ q·w + m·scale·Σ q`.
+//! weight's block multiplies: `Σ x·(d·w + m) = d·scale·Σ q·w + m·scale·Σ q`; and the same sum over the second
+//! half of the run, for weights whose minima change there.
 
 use super::Rows;
 use crate::cpu::scratch::{Carver, Scratch};
@@ -10,36 +11,36 @@ use crate::weights::BLOCK;
 
 /// Quantised rows in scratch.
 pub(super) struct Quantised<'a> {
-    /// Blocks of a row.
-    pub blocks: usize,
-    /// `[row][block][32]`
+    /// Runs of a row.
+    pub runs: usize,
+    /// `[row][run][32]`
     pub bytes: &'a mut [i8],
-    /// `[row][block]`
+    /// `[row][run]`
     pub scales: &'a mut [f32],
-    /// `scale · Σ q`, `[row][block]`
+    /// `scale · Σ q`, over the run and over its second half: `[row][run][2]`
     pub totals: &'a mut [f32],
 }
 
 impl<'a> Quantised<'a> {
-    /// Scratch for `rows` of `k` elements.
-    pub(super) fn scratch_bytes(rows: usize, k: usize) -> usize {
-        let blocks = rows * k.div_ceil(BLOCK);
-        Scratch::bytes_of::<i8>(blocks * BLOCK) + 2 * Scratch::bytes_of::<f32>(blocks)
+    /// Scratch for `rows` of so many runs.
+    pub(super) fn scratch_bytes(rows: usize, runs: usize) -> usize {
+        let count = rows * runs;
+        Scratch::bytes_of::<i8>(count * BLOCK) + Scratch::bytes_of::<f32>(count) + Scratch::bytes_of::<f32>(2 * count)
     }
 
-    /// Room for `rows` of `k` elements.
-    pub(super) fn take(rows: usize, k: usize, scratch: &mut Carver<'a>) -> Quantised<'a> {
-        let blocks = k.div_ceil(BLOCK);
+    /// Room for `rows` of so many runs.
+    pub(super) fn take(rows: usize, runs: usize, scratch: &mut Carver<'a>) -> Quantised<'a> {
+        let count = rows * runs;
         Quantised {
-            blocks,
-            bytes: scratch.take(rows * blocks * BLOCK),
-            scales: scratch.take(rows * blocks),
-            totals: scratch.take(rows * blocks),
+            runs,
+            bytes: scratch.take(count * BLOCK),
+            scales: scratch.take(count),
+            totals: scratch.take(2 * count),
         }
     }
 }
 
-/// Quantises `rows` of `k` elements.
+/// Quantises `rows` of `k` elements; what is left of the last run is filled with zeros.
 pub(super) struct Quantise<'q, 's> {
     pub x: Rows,
     pub rows: usize,
@@ -53,8 +54,9 @@ impl Kernel for Quantise<'_, '_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         for row in 0..self.rows {
-            for block in 0..self.out.blocks {
-                let (at, count) = (block * BLOCK, BLOCK.min(self.k - block * BLOCK));
+            for run in 0..self.out.runs {
+                let at = (run * BLOCK).min(self.k);
+                let count = BLOCK.min(self.k - at);
                 let mut ragged = [0.0; BLOCK];
                 // SAFETY: the caller of `Matmul::run` vouches for the rows of x.
                 let source = unsafe {
@@ -66,23 +68,24 @@ impl Kernel for Quantise<'_, '_> {
                         ragged.as_ptr()
                     }
                 };
-                let index = row * self.out.blocks + block;
+                let index = row * self.out.runs + run;
                 let bytes = &mut self.out.bytes[index * BLOCK..][..BLOCK];
                 // SAFETY: source and bytes hold 32 elements.
-                let (scale, total) = unsafe { quantise_block(s, source, bytes.as_mut_ptr()) };
+                let (scale, [first, second]) = unsafe { quantise_run(s, source, bytes.as_mut_ptr()) };
                 self.out.scales[index] = scale;
-                self.out.totals[index] = scale * total;
+                self.out.totals[2 * index] = scale * (first + second);
+                self.out.totals[2 * index + 1] = scale * second;
             }
         }
     }
 }
 
-/// Quantises 32 elements; gives the scale and the sum of the bytes.
+/// Quantises 32 elements; gives the scale and the sums of the bytes of each half.
 ///
 /// # Safety
 /// Reads 32 elements at `x` and writes as many at `out`.
 #[inline(always)]
-unsafe fn quantise_block<S: Simd>(s: S, x: *const f32, out: *mut i8) -> (f32, f32) {
+unsafe fn quantise_run<S: Simd>(s: S, x: *const f32, out: *mut i8) -> (f32, [f32; 2]) {
     // SAFETY: the caller's contract.
     unsafe {
         let x: [S::Floats; BLOCK / LANES] = [s.load(x), s.load(x.add(8)), s.load(x.add(16)), s.load(x.add(24))];
@@ -94,6 +97,6 @@ unsafe fn quantise_block<S: Simd>(s: S, x: *const f32, out: *mut i8) -> (f32, f3
             |x| s.round(s.mul(x, inverse)),
         );
         s.store_i8(out, q);
-        (largest / 127.0, s.sum(s.add(s.add(q[0], q[1]), s.add(q[2], q[3]))))
+        (largest / 127.0, [s.sum(s.add(q[0], q[1])), s.sum(s.add(q[2], q[3]))])
     }
 }

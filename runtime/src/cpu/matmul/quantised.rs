@@ -1,4 +1,4 @@
-//! Blocking of products with Q8_0, Q4_0 and Q4_1 weights.
+//! Blocking of products with quantised weights.
 //!
 //! A worker quantises a block of rows of `x` into its scratch, then sweeps its panels; each panel
 //! is read from the cache for all tiles of the block. `k` is not cut: a panel of 4,096 is 70 KB.
@@ -7,12 +7,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::blocked::finish;
-use super::int_tile::{Format, IntTile, Q4_0, Q4_1, Q8_0, TILE_ROWS};
+use super::int_tile::{self, Format, IntTile, TILE_ROWS};
 use super::quantise::{Quantise, Quantised};
 use super::{Matmul, Rows, Tile};
 use crate::cpu::isa::Isa;
 use crate::cpu::scratch::{Carver, Scratch};
-use crate::weights::{Encoding, PANEL, PackedMatrix};
+use crate::weights::{BLOCK, Encoding, PANEL, PackedMatrix};
 
 /// Rows that are quantised together.
 const ROWS: usize = 64;
@@ -23,11 +23,17 @@ fn chunk_panels(shape: &PackedMatrix, one_tile: bool) -> usize {
     (CHUNK[usize::from(one_tile)] / PANEL / shape.groups).clamp(1, shape.panels().max(1))
 }
 
+/// Runs of 32 elements of a row of `x`: as many as a column of the weight has.
+fn runs(shape: &PackedMatrix) -> usize {
+    let (span, _) = shape.encoding.block();
+    shape.k.div_ceil(span) * (span / BLOCK)
+}
+
 /// Scratch for up to `m` rows.
 pub(super) fn scratch_bytes(shape: &PackedMatrix, m: usize) -> usize {
     let sums = |rows: usize, one_tile| shape.groups * rows * chunk_panels(shape, one_tile) * PANEL;
     let count = sums(m.min(TILE_ROWS), true).max(sums(m.min(ROWS), false));
-    Scratch::bytes_of::<f32>(count) + Quantised::scratch_bytes(m.min(ROWS), shape.k)
+    Scratch::bytes_of::<f32>(count) + Quantised::scratch_bytes(m.min(ROWS), runs(shape))
 }
 
 impl Matmul<'_> {
@@ -45,7 +51,7 @@ impl Matmul<'_> {
         let chunk = chunk_panels(&self.shape, one_tile);
         let height = rows.len().min(ROWS);
         let sums = scratch.take(groups * height * chunk * PANEL);
-        let mut x = Quantised::take(height, k, &mut scratch);
+        let mut x = Quantised::take(height, runs(&self.shape), &mut scratch);
         for first in rows.clone().step_by(ROWS) {
             let rows = first..rows.end.min(first + ROWS);
             // SAFETY: the caller vouches for these rows of x.
@@ -69,9 +75,17 @@ impl Matmul<'_> {
                 let sums = &mut sums[group * rows * width + i * PANEL..][..(rows - 1) * width + PANEL];
                 let product = PanelProduct { isa: self.isa, x, rows, panel, sums, width };
                 match self.shape.encoding {
-                    Encoding::Q8_0 => product.run::<Q8_0>(),
-                    Encoding::Q4_0 => product.run::<Q4_0>(),
-                    Encoding::Q4_1 => product.run::<Q4_1>(),
+                    Encoding::Q8_0 => product.run::<int_tile::Q8_0>(),
+                    Encoding::Q4_0 => product.run::<int_tile::Q4_0>(),
+                    Encoding::Q4_1 => product.run::<int_tile::Q4_1>(),
+                    Encoding::Q5_0 => product.run::<int_tile::Q5_0>(),
+                    Encoding::Q5_1 => product.run::<int_tile::Q5_1>(),
+                    Encoding::Q2K => product.run::<int_tile::Q2K>(),
+                    Encoding::Q3K => product.run::<int_tile::Q3K>(),
+                    Encoding::Q4K => product.run::<int_tile::Q4K>(),
+                    Encoding::Q5K => product.run::<int_tile::Q5K>(),
+                    Encoding::Q6K => product.run::<int_tile::Q6K>(),
+                    Encoding::Q8S => product.run::<int_tile::Q8S>(),
                     Encoding::F32 | Encoding::F16 | Encoding::BF16 => unreachable!("not a quantised encoding"),
                 }
             }

@@ -94,10 +94,17 @@ impl Simd for Avx2 {
         prefetch(p: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(p.cast());
         int_zero() -> __m256i = _mm256_setzero_si256();
         to_floats(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
-        low_nibbles(a: __m256i) -> __m256i = _mm256_and_si256(a, _mm256_set1_epi8(15));
-        high_nibbles(a: __m256i) -> __m256i = _mm256_and_si256(_mm256_srli_epi16::<4>(a), _mm256_set1_epi8(15));
+        shift_bytes(a: __m256i, bits: i32, mask: u8) -> __m256i = {
+            let count = _mm_cvtsi32_si128(bits.abs());
+            let shifted = if bits > 0 { _mm256_srl_epi16(a, count) } else { _mm256_sll_epi16(a, count) };
+            _mm256_and_si256(shifted, _mm256_set1_epi8(mask as i8))
+        };
+        or_bytes(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
+        sub_bytes(a: __m256i, b: u8) -> __m256i = _mm256_sub_epi8(a, _mm256_set1_epi8(b as i8));
         pairs_zero() -> __m256i = _mm256_setzero_si256();
-        pairs_total(sum: __m256i) -> __m256i = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+        pairs_one() -> __m256i = _mm256_set1_epi16(1);
+        add_pairs(total: __m256i, sum: __m256i, factor: __m256i) -> __m256i =
+            _mm256_add_epi32(total, _mm256_madd_epi16(sum, factor));
     }
 
     memory! {
@@ -121,16 +128,19 @@ impl Simd for Avx2 {
             _mm256_storeu_si256(p.cast(), bytes);
         };
         load_bytes(p: *const u8) -> __m256i = _mm256_loadu_si256(p.cast());
-        // |w| as unsigned times x with the sign of w: two products reach 2 · 128 · 127 < 2¹⁵.
+        // |w| as unsigned times x with the sign of w.
         dot_signed(sum: __m256i, w: __m256i, x: *const i8) -> __m256i = {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)))
         };
-        // Sixteen bits hold eight calls: 8 · 2 · 15 · 127 < 2¹⁵.
-        dot_nibbles(sum: __m256i, w: __m256i, x: *const i8) -> __m256i = {
+        dot_unsigned(sum: __m256i, w: __m256i, x: *const i8) -> __m256i = {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
             _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x))
         };
+        load_factors(p: *const i8) -> __m256i = {
+            let bytes = _mm_loadl_epi64(p.cast());
+            _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bytes, bytes))
+        };
+        load_u8(p: *const u8) -> __m256 = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));
     }
 }

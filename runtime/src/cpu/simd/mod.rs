@@ -62,7 +62,8 @@ pub trait Simd: Copy {
     type Ints: Copy;
     /// 32 bytes.
     type Bytes: Copy;
-    /// Running sums of products with nibbles; good for 8 calls of [`Simd::dot_nibbles`].
+    /// Running sums of products of bytes, in 16 bits on some processors: how many fit is for the caller to
+    /// know.
     type Pairs: Copy;
 
     /// All lanes `x`.
@@ -140,24 +141,40 @@ pub trait Simd: Copy {
     /// # Safety
     /// Reads 32 bytes at `p`.
     unsafe fn load_bytes(self, p: *const u8) -> Self::Bytes;
-    /// Low four bits of each byte.
-    fn low_nibbles(self, a: Self::Bytes) -> Self::Bytes;
-    /// High four bits of each byte.
-    fn high_nibbles(self, a: Self::Bytes) -> Self::Bytes;
-    /// `sum[i] += Σ_j w[4·i + j] · x[j]` for signed bytes; the bytes of `x` lie within ±127.
-    ///
-    /// # Safety
-    /// Reads 4 bytes at `x`.
-    unsafe fn dot_signed(self, sum: Self::Ints, w: Self::Bytes, x: *const i8) -> Self::Ints;
+    /// Each byte shifted by `bits` to the right, or to the left if negative, and masked. Bits that cross
+    /// into a neighbouring byte must be masked out.
+    fn shift_bytes(self, a: Self::Bytes, bits: i32, mask: u8) -> Self::Bytes;
+    /// Bits of either.
+    fn or_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Each byte less `b`, wrapping.
+    fn sub_bytes(self, a: Self::Bytes, b: u8) -> Self::Bytes;
     /// Zeros.
     fn pairs_zero(self) -> Self::Pairs;
-    /// As [`Simd::dot_signed`] for `w` of 0 ..= 15.
+    /// `sum[i] += Σ_j w[4·i + j] · x[j]` for signed bytes; the bytes of `x` lie within ±127. With `w` within
+    /// ±`a`, 16 bits hold `⌊2¹⁵ / 254·a⌋` calls.
     ///
     /// # Safety
     /// Reads 4 bytes at `x`.
-    unsafe fn dot_nibbles(self, sum: Self::Pairs, w: Self::Bytes, x: *const i8) -> Self::Pairs;
-    /// Totals of the lanes.
-    fn pairs_total(self, sum: Self::Pairs) -> Self::Ints;
+    unsafe fn dot_signed(self, sum: Self::Pairs, w: Self::Bytes, x: *const i8) -> Self::Pairs;
+    /// As [`Simd::dot_signed`] for unsigned `w`.
+    ///
+    /// # Safety
+    /// Reads 4 bytes at `x`.
+    unsafe fn dot_unsigned(self, sum: Self::Pairs, w: Self::Bytes, x: *const i8) -> Self::Pairs;
+    /// Factors of sums, 1.
+    fn pairs_one(self) -> Self::Pairs;
+    /// Factors of sums, one signed byte for each lane.
+    ///
+    /// # Safety
+    /// Reads 8 bytes at `p`.
+    unsafe fn load_factors(self, p: *const i8) -> Self::Pairs;
+    /// `total + factor · sum`, lane by lane.
+    fn add_pairs(self, total: Self::Ints, sum: Self::Pairs, factor: Self::Pairs) -> Self::Ints;
+    /// Eight unsigned bytes from memory, converted.
+    ///
+    /// # Safety
+    /// Reads 8 bytes at `p`.
+    unsafe fn load_u8(self, p: *const u8) -> Self::Floats;
 }
 
 #[cfg(test)]

@@ -161,18 +161,18 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn low_nibbles(self, a: [u8; 32]) -> [u8; 32] {
-        a.map(|b| b & 15)
+    fn shift_bytes(self, a: [u8; 32], bits: i32, mask: u8) -> [u8; 32] {
+        if bits > 0 { a.map(|b| b >> bits & mask) } else { a.map(|b| b << -bits & mask) }
     }
 
     #[inline(always)]
-    fn high_nibbles(self, a: [u8; 32]) -> [u8; 32] {
-        a.map(|b| b >> 4)
+    fn or_bytes(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        from_fn(|i| a[i] | b[i])
     }
 
     #[inline(always)]
-    unsafe fn dot_signed(self, sum: Ints, w: [u8; 32], x: *const i8) -> Ints {
-        dot(sum, w.map(|b| i32::from(b as i8)), x)
+    fn sub_bytes(self, a: [u8; 32], b: u8) -> [u8; 32] {
+        a.map(|a| a.wrapping_sub(b))
     }
 
     #[inline(always)]
@@ -181,13 +181,35 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn dot_nibbles(self, sum: Ints, w: [u8; 32], x: *const i8) -> Ints {
+    unsafe fn dot_signed(self, sum: Ints, w: [u8; 32], x: *const i8) -> Ints {
+        dot(sum, w.map(|b| i32::from(b as i8)), x)
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(self, sum: Ints, w: [u8; 32], x: *const i8) -> Ints {
         dot(sum, w.map(i32::from), x)
     }
 
     #[inline(always)]
-    fn pairs_total(self, sum: Ints) -> Ints {
-        sum
+    fn pairs_one(self) -> Ints {
+        [1; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load_factors(self, p: *const i8) -> Ints {
+        // SAFETY: the caller's contract.
+        unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(i32::from)
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, total: Ints, sum: Ints, factor: Ints) -> Ints {
+        from_fn(|i| total[i] + factor[i] * sum[i])
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> Floats {
+        // SAFETY: the caller's contract.
+        unsafe { p.cast::<[u8; LANES]>().read_unaligned() }.map(f32::from)
     }
 }
 

@@ -95,9 +95,11 @@ impl Kernel for Orders {
             let ramp: [S::Floats; 4] = std::array::from_fn(|i| s.add(s.iota(), s.splat(8.0 * i as f32 - 127.0)));
             s.store_i8(bytes.as_mut_ptr(), ramp);
             let w = s.load_bytes(w.as_ptr().cast());
-            s.store(signed.as_mut_ptr(), s.to_floats(s.dot_signed(s.int_zero(), w, x.as_ptr())));
-            let pairs = s.dot_nibbles(s.pairs_zero(), s.high_nibbles(w), x.as_ptr());
-            s.store(nibbles.as_mut_ptr(), s.to_floats(s.pairs_total(pairs)));
+            let total = |pairs, factor| s.to_floats(s.add_pairs(s.int_zero(), pairs, factor));
+            let pairs = s.dot_signed(s.pairs_zero(), w, x.as_ptr());
+            s.store(signed.as_mut_ptr(), total(pairs, s.pairs_one()));
+            let pairs = s.dot_unsigned(s.pairs_zero(), s.shift_bytes(w, 4, 15), x.as_ptr());
+            s.store(nibbles.as_mut_ptr(), total(pairs, s.load_factors([1_i8, -2, 1, 1, -3, 1, 1, 1].as_ptr())));
             let partial = s.load_first([1.0_f32, 2.0, 3.0].as_ptr(), 3);
             let sums = s.sum4([s.iota(), s.splat(1.0), partial, s.splat(0.5)]);
             (bytes, signed, nibbles, sums, s.sum(partial), s.largest(s.sub(s.splat(-1.0), s.iota())))
@@ -112,7 +114,7 @@ fn lanes_and_bytes_keep_their_order() {
         assert_eq!(bytes, std::array::from_fn(|i| i as i8 - 127));
         assert_eq!(signed[0], -128.0);
         assert_eq!(signed[2], -127.0 * 8.0 + 127.0 * 9.0 - 10.0 + 22.0);
-        assert_eq!((nibbles[0], nibbles[4]), (8.0, 1.0));
+        assert_eq!((nibbles[0], nibbles[4]), (8.0, -3.0));
         assert_eq!(sums, [28.0, 8.0, 6.0, 4.0]);
         assert_eq!((sum, largest), (6.0, -1.0));
     }

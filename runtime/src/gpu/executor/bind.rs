@@ -1,6 +1,8 @@
 //! Binding an entry to the values of its symbols: choices are taken, buffers get their places, and
 //! every size is checked against the limits of the adapter.
 
+use std::sync::Arc;
+
 use castiron_ir::{DType, Dim};
 
 use super::GpuError;
@@ -45,6 +47,15 @@ pub(super) struct BoundDispatch {
     pub bindings: Vec<Bound>,
     /// Whether weights or states differ from iteration to iteration.
     pub varies: bool,
+    /// For each iteration, whether it is executed; in all of them if this is empty.
+    pub iterations: Arc<[bool]>,
+}
+
+impl BoundDispatch {
+    /// Whether it is executed in an iteration.
+    pub fn is_in(&self, iteration: usize) -> bool {
+        self.iterations.get(iteration).copied().unwrap_or(true)
+    }
 }
 
 /// Binds an entry; its kernels' addresses are checked too.
@@ -69,8 +80,8 @@ pub(super) fn bind(model: &GpuModel, number: usize, values: &Values) -> Result<B
     let mut stages = Vec::new();
     for (stage, choices) in model.program.entries[number].stages.iter().zip(&taken) {
         let mut dispatches = Vec::new();
-        for &(launch, choice) in choices {
-            binder.launch(launch, choice, &mut dispatches)?;
+        for taken in choices {
+            binder.launch(taken, &mut dispatches)?;
         }
         stages.push((stage.count, dispatches));
     }
@@ -82,41 +93,100 @@ pub(super) fn bind(model: &GpuModel, number: usize, values: &Values) -> Result<B
     Ok(BoundEntry { stages, symbols, inputs, outputs, types, status, plan, needs })
 }
 
-/// For each stage, its launches with the choices that are taken.
-type Taken<'a> = Vec<Vec<(&'a Launch, &'a Choice)>>;
+/// A choice that is taken for a launch.
+struct Taken<'a> {
+    launch: &'a Launch,
+    choice: &'a Choice,
+    /// For each iteration, whether it is taken; in all of them if this is empty.
+    iterations: Arc<[bool]>,
+}
 
-fn take_choices<'a>(model: &'a GpuModel, number: usize, resolver: &Resolver<'_>) -> Result<Taken<'a>, RunError> {
-    let name = &resolver.entry.name;
-    let suits = |choice: &&Choice| -> Result<bool, BindFault> {
-        let fits = match &choice.condition.at_most {
-            Some((dim, most)) => resolver.dim(dim)? <= *most as usize,
-            None => true,
-        };
-        Ok(fits && choice::is_eligible(&model.gpu, &model.program, choice))
-    };
-    let take = |launch: &'a Launch| -> Result<(&'a Launch, &'a Choice), RunError> {
-        for choice in &launch.choices {
-            if suits(&choice).map_err(|fault| BindError::Entry { entry: name.clone(), fault })? {
-                return Ok((launch, choice));
-            }
+impl Taken<'_> {
+    /// The first iteration in which it is taken.
+    fn first(&self) -> usize {
+        self.iterations.iter().position(|&is_taken| is_taken).unwrap_or(0)
+    }
+}
+
+/// For each stage, the choices that are taken for its launches.
+fn take_choices<'a>(
+    model: &'a GpuModel,
+    number: usize,
+    resolver: &Resolver<'_>,
+) -> Result<Vec<Vec<Taken<'a>>>, RunError> {
+    let mut stages = Vec::new();
+    for stage in &model.program.entries[number].stages {
+        let mut taken = Vec::new();
+        for launch in &stage.launches {
+            take(model, resolver, launch, stage.count as usize, &mut taken)?;
         }
-        Err(GpuError::NoChoice { entry: name.clone(), first: launch.first, last: launch.last }.into())
+        stages.push(taken);
+    }
+    Ok(stages)
+}
+
+/// Takes the first choice that suits, for each iteration if weights are stored in several ways.
+fn take<'a>(
+    model: &GpuModel,
+    resolver: &Resolver<'_>,
+    launch: &'a Launch,
+    count: usize,
+    taken: &mut Vec<Taken<'a>>,
+) -> Result<(), RunError> {
+    let name = || resolver.entry.name.clone();
+    let named = |fault| BindError::Entry { entry: name(), fault };
+    let mut open = Vec::new();
+    for choice in &launch.choices {
+        if choice::is_eligible(&model.gpu, &model.program, choice) && fits(resolver, choice).map_err(named)? {
+            open.push(choice);
+        }
+    }
+    let is_stored = |choice: &Choice, iteration: usize| match choice.condition.stored {
+        Some((weight, encoding)) => {
+            resolver.program.weights[weight as usize].encodings.get(iteration) == Some(&encoding)
+        }
+        None => true,
     };
-    let stages = model.program.entries[number].stages.iter();
-    stages.map(|stage| stage.launches.iter().map(take).collect()).collect()
+    let mut firsts = Vec::new();
+    for iteration in 0..count {
+        let first = open.iter().position(|choice| is_stored(choice, iteration));
+        let missing = || GpuError::NoChoice { entry: name(), first: launch.first, last: launch.last };
+        firsts.push(first.ok_or_else(missing)?);
+    }
+    for (number, choice) in open.into_iter().enumerate() {
+        let iterations: Arc<[bool]> = firsts.iter().map(|&first| first == number).collect();
+        if iterations.iter().all(|&is_taken| is_taken) {
+            taken.push(Taken { launch, choice, iterations: Arc::default() });
+        } else if iterations.contains(&true) {
+            taken.push(Taken { launch, choice, iterations });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the extents are those that a choice is for.
+fn fits(resolver: &Resolver<'_>, choice: &Choice) -> Result<bool, BindFault> {
+    match &choice.condition.at_most {
+        Some((dim, most)) => Ok(resolver.dim(dim)? <= *most as usize),
+        None => Ok(true),
+    }
 }
 
 /// Gives buffers and temporary buffers their places, the latter with the first number of each launch.
 ///
 /// All kernels of a launch are executed at the same time, so what lives in one of them lives in all.
-fn arrange(gpu: &Gpu, resolver: &Resolver<'_>, taken: &Taken<'_>) -> Result<(MemoryPlan, Vec<usize>), BindFault> {
+fn arrange(
+    gpu: &Gpu,
+    resolver: &Resolver<'_>,
+    taken: &[Vec<Taken<'_>>],
+) -> Result<(MemoryPlan, Vec<usize>), BindFault> {
     let mut requests = Vec::new();
     for buffer in &resolver.entry.buffers {
         requests.push(Request { bytes: resolver.dim(&buffer.bytes)?, first: buffer.first, last: buffer.last });
     }
     let buffers = requests.len();
     let mut scratch = Vec::new();
-    for (launch, choice) in taken.iter().flatten() {
+    for Taken { launch, choice, .. } in taken.iter().flatten() {
         let during = launch.first..=launch.last;
         for request in &mut requests[..buffers] {
             request.first = if during.contains(&request.first) { launch.first } else { request.first };
@@ -143,19 +213,15 @@ struct Binder<'a> {
     model: &'a GpuModel,
     resolver: &'a Resolver<'a>,
     spans: Spans,
-    /// For each launch, where its temporary buffers begin in the plan.
+    /// For each choice taken, where its temporary buffers begin in the plan.
     scratch: Vec<usize>,
-    /// How many launches have been bound.
+    /// How many have been bound.
     launches: usize,
 }
 
 impl Binder<'_> {
-    fn launch(
-        &mut self,
-        launch: &Launch,
-        choice: &Choice,
-        dispatches: &mut Vec<BoundDispatch>,
-    ) -> Result<(), RunError> {
+    fn launch(&mut self, taken: &Taken<'_>, dispatches: &mut Vec<BoundDispatch>) -> Result<(), RunError> {
+        let Taken { launch, choice, .. } = taken;
         let scratch = self.scratch[self.launches];
         self.launches += 1;
         let entry = self.resolver.entry;
@@ -169,7 +235,12 @@ impl Binder<'_> {
             let mut bindings = Vec::new();
             for binding in &dispatch.bindings {
                 let name = || format!("{} of entry `{}`", describe(&binding.resource, self.resolver), entry.name);
-                let bound = self.spans.bind(&self.model.gpu, &binding.resource, self.resolver, scratch, status)?;
+                let bound = self.spans.bind(
+                    &self.model.gpu,
+                    &binding.resource,
+                    self.resolver,
+                    (scratch, status, taken.first()),
+                )?;
                 check_size(&self.model.gpu, bound.bytes(), name)?;
                 bindings.push(bound);
             }
@@ -177,7 +248,8 @@ impl Binder<'_> {
             self.check_count(dispatch)?;
             let varies = bindings.iter().any(|bound| bound.varies(self.resolver.program));
             let kernels = [launch.first, launch.last];
-            dispatches.push(BoundDispatch { key: Key::of(dispatch), kernels, groups, bindings, varies });
+            let (key, iterations) = (Key::of(dispatch), taken.iterations.clone());
+            dispatches.push(BoundDispatch { key, kernels, groups, bindings, varies, iterations });
         }
         Ok(())
     }

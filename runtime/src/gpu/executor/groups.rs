@@ -18,8 +18,8 @@ pub(super) struct Ready {
 /// A dispatch that is ready to be recorded.
 struct ReadyDispatch {
     pipeline: wgpu::ComputePipeline,
-    /// One for each iteration, or one for all.
-    bindings: Vec<BindGroup>,
+    /// One for each iteration in which it is executed, or one for all.
+    bindings: Vec<Option<BindGroup>>,
     groups: [u32; 2],
 }
 
@@ -49,7 +49,9 @@ impl Ready {
                 let pipeline = model.pipelines.get(&dispatch.key).ok_or_else(missing)?;
                 let memory = Memories { model, kept, states, symbols };
                 let iterations = if dispatch.varies { *count as usize } else { 1 };
-                let bindings = (0..iterations).map(|i| memory.bind(&pipeline, dispatch, i));
+                let bind =
+                    |i| Some(i).filter(|&i| dispatch.is_in(i)).map(|i| memory.bind(&pipeline, dispatch, i)).transpose();
+                let bindings = (0..iterations.max(dispatch.iterations.len())).map(bind);
                 let bindings = bindings.collect::<Result<_, _>>()?;
                 ready.push(ReadyDispatch { pipeline: pipeline.pipeline, bindings, groups: dispatch.groups });
             }
@@ -62,22 +64,28 @@ impl Ready {
     pub fn executions(&self) -> impl Iterator<Item = Execution<'_>> {
         self.stages.iter().flat_map(|(count, dispatches)| {
             let of = |iteration| dispatches.iter().map(move |dispatch| Execution { dispatch, iteration });
-            (0..*count as usize).flat_map(of)
+            (0..*count as usize).flat_map(of).filter(|execution| execution.bindings().is_some())
         })
     }
 
     /// Number of dispatches.
     pub fn count(&self) -> usize {
-        self.stages.iter().map(|(count, dispatches)| *count as usize * dispatches.len()).sum()
+        self.executions().count()
     }
 }
 
 impl Execution<'_> {
+    /// What it binds; nothing if it is not executed in this iteration.
+    fn bindings(&self) -> Option<&BindGroup> {
+        let bindings = &self.dispatch.bindings;
+        bindings[self.iteration % bindings.len()].as_ref()
+    }
+
     /// Records the dispatch.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
-        let ReadyDispatch { pipeline, bindings, groups: [x, y] } = self.dispatch;
+        let ReadyDispatch { pipeline, groups: [x, y], .. } = self.dispatch;
         pass.set_pipeline(pipeline);
-        pass.set_bind_group(0, &bindings[self.iteration % bindings.len()], &[]);
+        pass.set_bind_group(0, self.bindings(), &[]);
         pass.dispatch_workgroups(*x, *y, 1);
     }
 }

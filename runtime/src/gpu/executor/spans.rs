@@ -114,14 +114,14 @@ impl Spans {
         span
     }
 
-    /// Where a resource lies, for a launch whose temporary buffers begin at a number of the plan.
+    /// Where a resource lies, for a launch whose temporary buffers begin at a number of the plan, with its
+    /// report and the first iteration in which it is executed.
     pub fn bind(
         &self,
         gpu: &Gpu,
         resource: &Resource,
         resolver: &Resolver<'_>,
-        scratch: usize,
-        status: Option<Span>,
+        (scratch, status, iteration): (usize, Option<Span>, usize),
     ) -> Result<Bound, crate::session::RunError> {
         let named = |fault| crate::bind::BindError::Entry { entry: resolver.entry.name.clone(), fault };
         let size = |memory: Memory| -> Result<u64, BindFault> {
@@ -135,7 +135,8 @@ impl Spans {
                 Bound::State(number as usize, size(Memory::State(number as usize)).map_err(named)?)
             }
             Resource::Place(Place::Weight(number)) => {
-                let bytes = size(Memory::Weight(number as usize)).map_err(named)?;
+                let bytes = resolver.program.weights[number as usize].bytes(iteration).and_then(|n| words(n as u64));
+                let bytes = bytes.ok_or_else(|| named(BindFault::TooLarge("a weight")))?;
                 Bound::Weight(number as usize, Span { offset: 0, bytes })
             }
             Resource::Part { weight, offset, bytes } => {

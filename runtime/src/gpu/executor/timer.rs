@@ -132,11 +132,13 @@ impl Timing<'_> {
                 let kernels = &entry.kernels[from as usize..=to as usize];
                 let label = kernels.iter().map(|kernel| kernel.label.as_str()).collect::<Vec<_>>().join(", ");
                 let shader = shaders[dispatch.key.shader as usize].name.clone();
-                let bytes = u64::from(*count) * dispatch.bindings.iter().map(|bound| bound.bytes()).sum::<u64>();
-                DispatchProfile { kernels: [from, to], label, shader, stage, count: *count, nanoseconds: 0, bytes }
+                let count = (0..*count as usize).filter(|&iteration| dispatch.is_in(iteration)).count() as u32;
+                let bytes = u64::from(count) * dispatch.bindings.iter().map(|bound| bound.bytes()).sum::<u64>();
+                DispatchProfile { kernels: [from, to], label, shader, stage, count, nanoseconds: 0, bytes }
             }));
-            for _ in 0..*count {
-                profiles[first..].iter_mut().zip(&mut times).for_each(|(p, time)| p.nanoseconds += time);
+            for iteration in 0..*count as usize {
+                let executed = profiles[first..].iter_mut().zip(dispatches).filter(|(_, d)| d.is_in(iteration));
+                executed.zip(&mut times).for_each(|((p, _), time)| p.nanoseconds += time);
             }
         }
         profiles

@@ -192,6 +192,9 @@ impl LaunchRules<'_> {
         listed("temporary buffers", choice.scratch.len())?;
         let of_condition = choice.condition.at_most.iter().map(|(dim, _)| dim);
         choice.scratch.iter().chain(of_condition).try_for_each(|dim| self.dim(dim))?;
+        if let Some((weight, _)) = choice.condition.stored {
+            self.weight(choice, weight)?;
+        }
         choice.dispatches.iter().try_for_each(|dispatch| self.dispatch(choice, dispatch))
     }
 
@@ -255,12 +258,12 @@ impl LaunchRules<'_> {
                 self.instances("state", number, self.program.states[number as usize].instances)?;
                 Ok(false)
             }
-            Resource::Place(Place::Weight(number)) => self.weight(number).map(|_| true),
+            Resource::Place(Place::Weight(number)) => self.weight(choice, number).map(|_| true),
             Resource::Place(Place::Index(_) | Place::Extent(_)) => {
                 Err(Fault::Place { operand: name.to_owned(), what: "a number without memory" })
             }
             Resource::Part { weight, offset, bytes } => {
-                let whole = self.weight(weight)?.next_multiple_of(WORD);
+                let whole = self.weight(choice, weight)?.next_multiple_of(WORD);
                 let end = offset.checked_add(bytes).filter(|&end| end <= whole && bytes > 0);
                 let is_part = end.is_some() && offset.is_multiple_of(WORD) && bytes.is_multiple_of(WORD);
                 if is_part { Ok(true) } else { Err(Fault::Size("a part of a weight")) }
@@ -273,12 +276,18 @@ impl LaunchRules<'_> {
         }
     }
 
-    /// Bytes of a weight.
-    fn weight(&self, number: u32) -> Result<u64, Fault> {
+    /// Bytes of a weight, of the fewest instances that a choice may bind.
+    fn weight(&self, choice: &Choice, number: u32) -> Result<u64, Fault> {
         found("weight", number, self.program.weights.len())?;
         let weight = &self.program.weights[number as usize];
         self.instances("weight", number, weight.instances)?;
-        weight.form.bytes().map(|bytes| bytes as u64).ok_or(Fault::Size("a weight"))
+        let is_bound = |i: &usize| match (choice.condition.stored, weight.encodings.get(*i)) {
+            (Some((stored, encoding)), Some(found)) if stored == number => *found == encoding,
+            _ => true,
+        };
+        let instances = (0..weight.encodings.len().max(1)).filter(is_bound);
+        let fewest = instances.filter_map(|i| weight.bytes(i)).min();
+        fewest.map(|bytes| bytes as u64).ok_or(Fault::Size("a weight"))
     }
 
     /// One instance serves every iteration; several serve one each.

@@ -200,6 +200,9 @@ impl KernelRules<'_> {
                 match &weight.form {
                     WeightForm::Dense { dtype, .. } => require_dtype(operand, view, view.dtype == *dtype),
                     WeightForm::Packed(_) if used == Use::Plain => Err(misplaced("a packed weight")),
+                    WeightForm::Packed(_) if !weight.encodings.is_empty() => {
+                        Err(misplaced("a weight of several encodings"))
+                    }
                     WeightForm::Packed(_) => Ok(()),
                 }
             }

@@ -330,9 +330,14 @@ fn check_weight(weight: &Weight) -> Result<(), Fault> {
         }
         WeightForm::Packed(matrix) => [matrix.groups, matrix.n, matrix.k],
     };
-    let is_whole = weight.form.bytes().is_some_and(|bytes| bytes > 0) && !extents.contains(&0);
-    if !is_whole {
+    let sizes = 0..weight.encodings.len().max(1);
+    let is_whole = sizes.into_iter().all(|i| weight.bytes(i).is_some_and(|bytes| bytes > 0));
+    if !is_whole || extents.contains(&0) {
         return Err(Fault::Size("its extent"));
+    }
+    let is_mixed = matches!(weight.form, WeightForm::Packed(_)) && weight.encodings.len() == weight.instances as usize;
+    if !weight.encodings.is_empty() && !is_mixed {
+        return Err(Fault::Size("the number of encodings"));
     }
     if weight.instances == 0 { Err(Fault::Size("the number of instances")) } else { Ok(()) }
 }

@@ -24,6 +24,7 @@ use crate::program::row::Access;
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
 use crate::program::{Matmul as MatmulBody, Rows as RowsBody};
 use crate::tensor::tensor_bytes;
+use crate::weights::PackedMatrix;
 
 /// Largest extent of an iteration space.
 pub(super) const MAX_EXTENT: usize = 1 << 32;
@@ -187,11 +188,15 @@ impl Binder<'_> {
         let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
         let origin = self.origin(label, &flat);
         let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
-        let scratch = Matmul::scratch_bytes(&matrix, m);
-        self.scratch.0 = self.scratch.0.max(scratch);
+        let encodings = &self.resolver.program.weights[matmul.weight as usize].encodings;
+        for encoding in encodings.iter().copied().chain([matrix.encoding]) {
+            let scratch = Matmul::scratch_bytes(&PackedMatrix { encoding, ..matrix }, m);
+            self.scratch.0 = self.scratch.0.max(scratch);
+        }
         self.count(m, matrix.n, matrix.k.saturating_mul(2 * matrix.groups));
         let (isa, weight) = (self.isa, self.address(weight));
-        let kernel = MatmulKernel { isa, weight, matrix, x, x_stride, m, epilogue };
+        let encodings = encodings.as_slice().into();
+        let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, epilogue };
         self.push(BoundKernel::Matmul(kernel), origin);
         Ok(())
     }
