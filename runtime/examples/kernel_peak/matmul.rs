@@ -19,7 +19,7 @@ const COLD: usize = 256 << 20;
 
 pub fn report(pool: &mut Pool, machine: &Machine) {
     println!("{:<8} {:>5} {:>9} {:>8} {:>7} {:>8} {:>7}", "matmul", "rows", "ms", "GFLOP/s", "peak", "GB/s", "memory");
-    for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1] {
+    for encoding in Encoding::ALL {
         let shape = PackedMatrix { encoding, groups: 1, n: N, k: K };
         let weights = pack(&shape);
         let copies = vec![weights.as_slice(); COLD.div_ceil(weights.len())].concat();
