@@ -1,5 +1,5 @@
-//! Compiled models on the CPU against transformers, on every reference folder, with generated code
-//! and with portable code.
+//! Compiled models on the CPU against transformers, on every reference folder, with the kernels of each
+//! instruction set.
 
 use castiron::verification::Tolerance;
 use castiron_backends::weights::WeightFormat;
@@ -30,6 +30,12 @@ fn exact(fixture: &Fixture, isa: Isa) -> Result<Pipeline, String> {
 #[test]
 fn generated_code_agrees_with_transformers() {
     check(Isa::Avx2);
+}
+
+/// AVX-512 where the machine has it; else this is one of the others again.
+#[test]
+fn the_best_code_of_this_machine_agrees_with_transformers() {
+    check(Isa::detect());
 }
 
 #[test]

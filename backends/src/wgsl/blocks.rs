@@ -1,6 +1,6 @@
 //! Quantised weights in WGSL: blocks taken apart in the shader, a run of 32 elements at a time.
 //!
-//! A vector of `vec4<u32>` holds four bytes of each column of a quad, hence one shift serves four columns.
+//! A `vec4<u32>` holds four bytes of each column of a quad, hence one shift serves four columns.
 //! How blocks are laid out is drawn in `castiron_runtime::weights`.
 
 use castiron_runtime::weights::{BLOCK, Encoding, Layout, Plane};
@@ -9,7 +9,7 @@ use super::WgslFault;
 use super::panel::{Panels, STEP, Step, Work, float_quad};
 use super::shader::Writer;
 
-/// Bytes of a vector.
+/// Bytes of a vector of WGSL, a quad's part of a panel's vector.
 const VECTOR: usize = 16;
 
 /// The bits of a plane in a step, or at an element: the vector within the plane and the lowest bit of a byte
@@ -37,10 +37,9 @@ impl Panels {
     pub(super) fn write_run(&self, w: &mut Writer<'_>, layout: &Layout, work: &mut dyn Work) -> Result<(), WgslFault> {
         for group in 0..self.matrix.groups {
             self.write_scales(w, layout, group);
-            let (start, bits) = (layout.integers(0, 0) / VECTOR, layout.bits());
-            let octet = format!("{}u*(quad / 2u) + quad % 2u", 2 * bits);
+            let (start, bits) = (layout.integers(0) / VECTOR, layout.bits());
             let run = if layout.is_scaled { format!(" + {}u*run", 4 * bits) } else { String::new() };
-            w.line(format!("let words{group} = block{group} + {start}u{run} + {octet};"));
+            w.line(format!("let words{group} = block{group} + {start}u{run} + quad;"));
         }
         w.open(format!("for (var step = 0u; step < {}u; step++)", BLOCK / STEP));
         let step = Step {
@@ -105,7 +104,7 @@ impl Panels {
     fn write_words(&self, w: &mut Writer<'_>, layout: &Layout, group: usize) {
         for (number, plane, before) in planes(layout) {
             let (vector, bit) = plane_place(plane, "step");
-            let word = |vector: &str| format!("{}[words{group} + 2u*({before}u + {vector})]", self.name);
+            let word = |vector: &str| format!("{}[words{group} + 4u*({before}u + {vector})]", self.name);
             if plane.bits == 8 {
                 for half in 0..2 {
                     let value = word(&format!("{vector} + {}u", 4 * half));
@@ -142,16 +141,15 @@ impl Panels {
         w.line(format!("let step = k % {}u / 4u;", BLOCK / 2));
         w.line(format!("let half = k / {}u % 2u;", BLOCK / 2));
         let run = format!("{}u*(k % {}u / {BLOCK}u)", 4 * bits, layout.span);
-        let octet = format!("{}u*(lane / 8u) + lane / 4u % 2u", 2 * bits);
-        w.line(format!("let words = block + {}u + {run} + {octet};", layout.integers(0, 0) / VECTOR));
+        w.line(format!("let words = block + {}u + {run} + lane / 4u;", layout.integers(0) / VECTOR));
         let mut integer = Vec::new();
         for (_, plane, before) in planes(layout) {
             let (vector, bit) = plane_place(plane, "step");
             if plane.bits == 8 {
-                let word = format!("bitcast<i32>({name}[words + 2u*({vector} + 4u*half)][lane % 4u])");
+                let word = format!("bitcast<i32>({name}[words + 4u*({vector} + 4u*half)][lane % 4u])");
                 integer.push(format!("extractBits({word}, 8u*(k % 4u), 8u)"));
             } else {
-                let word = format!("{name}[words + 2u*({before}u + {vector})][lane % 4u]");
+                let word = format!("{name}[words + 4u*({before}u + {vector})][lane % 4u]");
                 let bit = format!("8u*(k % 4u) + 4u*half + {}", bit.as_deref().unwrap_or("0u"));
                 integer.push(format!("(extractBits({word}, {bit}, {}u) << {}u)", plane.bits, plane.at));
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::pool::Pool;
-use castiron_runtime::cpu::simd::{Kernel, LANES, Simd};
+use castiron_runtime::cpu::simd::{Kernel, Simd};
 
 /// Peaks of all threads of a pool together.
 pub struct Machine {
@@ -21,8 +21,13 @@ impl Machine {
     /// Measures the peaks.
     pub fn measure(pool: &mut Pool, isa: Isa) -> Machine {
         let threads = pool.threads() as f64;
-        let seconds = fastest(31, || pool.run(&|_| isa.run(Sums)));
-        let gflops = threads * (TURNS * CHAINS * LANES * 2) as f64 / seconds / 1e9;
+        let lanes = isa.run(Sums);
+        let seconds = fastest(31, || {
+            pool.run(&|_| {
+                black_box(isa.run(Sums));
+            })
+        });
+        let gflops = threads * (TURNS * CHAINS * lanes * 2) as f64 / seconds / 1e9;
         let memory = vec![1.0_f32; 64 << 20];
         let seconds = fastest(11, || {
             pool.run(&|worker| isa.run(Read { memory: &memory[worker.range(memory.len(), 1024)] }));
@@ -36,14 +41,14 @@ impl Machine {
 const TURNS: usize = 1_000_000;
 const CHAINS: usize = 12;
 
-/// Independent chains of product-sums.
+/// Independent chains of product-sums; gives the lanes of a vector.
 struct Sums;
 
 impl Kernel for Sums {
-    type Output = ();
+    type Output = usize;
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
+    fn call<S: Simd>(self, s: S) -> usize {
         let mut sums = [s.splat(black_box(1.0)); CHAINS];
         let (x, y) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
         for _ in 0..TURNS {
@@ -56,6 +61,7 @@ impl Kernel for Sums {
             total += s.sum(sum);
         }
         black_box(total);
+        S::LANES
     }
 }
 
@@ -70,12 +76,13 @@ impl Kernel for Read<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let mut sums = [s.splat(0.0); 4];
-        for part in self.memory.chunks_exact(4 * LANES) {
-            s.prefetch(part.as_ptr().cast::<u8>().wrapping_add(2048));
-            s.prefetch(part.as_ptr().cast::<u8>().wrapping_add(2048 + 64));
+        for part in self.memory.chunks_exact(4 * S::LANES) {
+            for line in (0..size_of_val(part)).step_by(64) {
+                s.prefetch(part.as_ptr().cast::<u8>().wrapping_add(2048 + line));
+            }
             for i in 0..4 {
                 // SAFETY: the part has four vectors.
-                sums[i] = s.add(sums[i], unsafe { s.load(part[i * LANES..].as_ptr()) });
+                sums[i] = s.add(sums[i], unsafe { s.load(part[i * S::LANES..].as_ptr()) });
             }
         }
         for sum in sums {

@@ -3,6 +3,8 @@
 /// An instruction set with kernels of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
+    /// x86-64 with AVX-512 (F, BW, DQ, VL and VNNI), and what AVX2 stands for.
+    Avx512,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// Anything that Rust runs on.
@@ -10,16 +12,35 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this machine has, or the portable one if the environment says
-    /// `CASTIRON_CPU=portable`.
+    /// Every instruction set, the best one last.
+    const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// The best that this machine has, but none better than the environment asks for:
+    /// `CASTIRON_CPU=portable` or `avx2`.
     pub fn detect() -> Isa {
-        let is_portable_asked = std::env::var_os("CASTIRON_CPU").is_some_and(|cpu| cpu == "portable");
-        if !is_portable_asked && Isa::Avx2.is_available() { Isa::Avx2 } else { Isa::Portable }
+        let asked = std::env::var("CASTIRON_CPU").unwrap_or_default();
+        let most = Isa::ALL.into_iter().find(|isa| isa.name() == asked).unwrap_or(Isa::Avx512);
+        let allowed = Isa::ALL.into_iter().take_while(|&isa| isa != most).chain([most]);
+        allowed.filter(|isa| isa.is_available()).last().unwrap_or(Isa::Portable)
     }
 
     /// Every instruction set that this machine can execute, the best one last.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Portable, Isa::Avx2].into_iter().filter(|isa| isa.is_available())
+        Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// Its name in the environment.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
+    }
+
+    /// Whether this machine executes AVX2, FMA and F16C, which this instruction set includes.
+    pub fn has_avx2(self) -> bool {
+        self != Isa::Portable && Isa::Avx2.is_available()
     }
 
     /// Whether this machine can execute it.
@@ -29,8 +50,17 @@ impl Isa {
             Isa::Avx2 => {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => false,
+            Isa::Avx2 | Isa::Avx512 => false,
             Isa::Portable => true,
         }
     }

@@ -3,7 +3,7 @@
 use castiron_ir::BlockFormat;
 use castiron_ir::blocks::Block;
 
-use super::{BLOCK, Encoding, PANEL};
+use super::{BLOCK, Encoding, PANEL, VECTOR};
 
 /// Some bits of each integer, stored together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,21 +106,21 @@ impl Layout {
         self.own() + PANEL * (self.groups() + group)
     }
 
-    /// Offset of the integers of an octet of columns, of run `run` of 32 elements.
-    pub const fn integers(&self, run: usize, octet: usize) -> usize {
+    /// Offset of the integers of run `run` of 32 elements.
+    pub const fn integers(&self, run: usize) -> usize {
         let bytes = if self.is_scaled { PANEL * self.groups() * (1 + self.has_minimum as usize) } else { 0 };
-        self.own() + bytes + BLOCK * self.bits() * (2 * run + octet)
+        self.own() + bytes + VECTOR * self.bits() * run
     }
 
     /// Bytes of a panel's block.
     pub const fn bytes(&self) -> usize {
-        self.integers(self.span / BLOCK, 0)
+        self.integers(self.span / BLOCK)
     }
 }
 
 impl Plane {
-    /// Where the bits of elements `16·half + 4·step ..` of a run are: the vector of 32 bytes within the
-    /// plane, and the lowest bit within each byte.
+    /// Where the bits of elements `16·half + 4·step ..` of a run are: the vector within the plane, and the
+    /// lowest bit within each byte.
     pub const fn place(&self, step: usize, half: usize) -> (usize, usize) {
         match self.bits {
             8 => (step + 4 * half, 0),

@@ -28,6 +28,8 @@ pub use layout::{Layout, Plane};
 pub const PANEL: usize = 16;
 /// Elements of a run, the contracted elements that kernels of quantised encodings take at a time.
 pub const BLOCK: usize = 32;
+/// Bytes of a vector of a quantised panel: four of each column.
+pub const VECTOR: usize = 4 * PANEL;
 
 /// How a packed matrix stores its numbers. The quantised ones are ggml's formats, whose numbers they hold
 /// exactly; see [`Layout`].

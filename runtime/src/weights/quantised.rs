@@ -1,16 +1,16 @@
-//! Panels of quantised encodings: columns interleaved in two octets, block after block of `k`.
+//! Panels of quantised encodings: 16 columns interleaved, block after block of `k`.
 //!
 //! ```text
 //!  panel = [block 0][block 1] …, each block of 32 or 256 k:
-//!  ┌──────────┬───────────┬──────────────────┬──────────────────┬───────────────┬───────────────┐
-//!  │ 16 × d   │ 16 × m    │ scales of groups │ minima of groups │ run 0 of 32 k │ run 1 …       │
-//!  │ f16      │ f16       │ 16 × i8 each     │ 16 × u8 each     │ octet 0 │ 1   │ octet 0 │ 1   │
-//!  └──────────┴───────────┴──────────────────┴──────────────────┴───────────────┴───────────────┘
-//!              if it has m   if groups are scaled                 8 columns each
+//!  ┌──────────┬───────────┬──────────────────┬──────────────────┬───────────────┬─────────┐
+//!  │ 16 × d   │ 16 × m    │ scales of groups │ minima of groups │ run 0 of 32 k │ run 1 … │
+//!  │ f16      │ f16       │ 16 × i8 each     │ 16 × u8 each     │               │         │
+//!  └──────────┴───────────┴──────────────────┴──────────────────┴───────────────┴─────────┘
+//!              if it has m   if groups are scaled
 //!
-//!  an octet is its planes, of vectors of 32 bytes: four bytes of each column (a dot instruction's lane)
+//!  a run is its planes, of vectors of 64 bytes: four bytes of each column (a dot instruction's lane)
 //!
-//!             column 0          column 1               column 7
+//!             column 0          column 1               column 15
 //!          ┌──┬──┬──┬──┐     ┌──┬──┬──┬──┐          ┌──┬──┬──┬──┐
 //!  8 bits  │k0│k1│k2│k3│     │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 8
 //!  4 bits  │k0│k1│k2│k3│ low │k0│k1│k2│k3│    …     │k0│k1│k2│k3│   vector 0 of 4
@@ -21,16 +21,14 @@
 //! ```
 //!
 //! Elements `i` and `i + 16` of a run stand half a byte apart in all planes of fewer than 8 bits, so that one
-//! shift serves a whole vector. All vectors lie on multiples of 32 bytes.
+//! shift serves a whole vector. All vectors lie on multiples of 32 bytes; processors with shorter ones take
+//! them in parts.
 
 use castiron_ir::blocks::Block;
 use half::f16;
 
 use super::layout::{Layout, empty_block};
-use super::{BLOCK, PANEL};
-
-/// Columns of an octet.
-const OCTET: usize = PANEL / 2;
+use super::{BLOCK, PANEL, VECTOR};
 
 /// Writes a block of column `lane` into a panel's block, which holds zeros there.
 pub(super) fn store(layout: &Layout, lane: usize, block: &Block, packed: &mut [u8]) {
@@ -81,15 +79,14 @@ pub(super) fn load(layout: &Layout, lane: usize, packed: &[u8]) -> Block {
 /// Calls `each(first element, offset of their four bytes, plane, bit)` for all elements of a column's block.
 #[inline(always)]
 fn each_quad(layout: &Layout, lane: usize, mut each: impl FnMut(usize, usize, &super::layout::Plane, usize)) {
-    let column = 4 * (lane % OCTET);
     for run in 0..layout.span / BLOCK {
-        let mut at = layout.integers(run, lane / OCTET);
+        let mut at = layout.integers(run);
         for plane in layout.planes {
             for (half, step) in (0..2).flat_map(|half| (0..4).map(move |step| (half, step))) {
                 let (vector, bit) = plane.place(step, half);
-                each(BLOCK * run + 16 * half + 4 * step, at + BLOCK * vector + column, plane, bit);
+                each(BLOCK * run + 16 * half + 4 * step, at + VECTOR * vector + 4 * lane, plane, bit);
             }
-            at += BLOCK * plane.bits;
+            at += VECTOR * plane.bits;
         }
     }
 }

@@ -4,7 +4,7 @@
 //! of the same keys, which the product after the softmax reads, are asked for meanwhile.
 
 use super::tile::LANES;
-use crate::cpu::simd::{self, Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd};
 
 /// Most queries of a pass.
 pub(super) const QUERIES: usize = 3;
@@ -28,7 +28,7 @@ pub(super) struct Rows {
 
 /// `scores[key][query] = Σ q[query][i] · k[key][i]` for `R` queries.
 pub(super) struct Dots<const R: usize> {
-    /// `R` rows, `stride` a multiple of 8 and the elements beyond the width zeros.
+    /// `R` rows, `stride` a multiple of 16 and the elements beyond the width zeros.
     pub queries: Rows,
     /// The keys.
     pub keys: Rows,
@@ -46,7 +46,7 @@ impl<const R: usize> Kernel for Dots<R> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let width = self.keys.width;
-        let (whole, ragged) = (width - width % simd::LANES, width % simd::LANES);
+        let (whole, ragged) = (width - width % S::LANES, width % S::LANES);
         for first in (0..self.count).step_by(KEYS) {
             let present = KEYS.min(self.count - first);
             let mut sums = [[s.splat(0.0); KEYS]; R];
@@ -58,7 +58,7 @@ impl<const R: usize> Kernel for Dots<R> {
                     *key = self.keys.at.add((first + i.min(present - 1)) * self.keys.stride);
                 }
                 self.ask(s, first);
-                for i in (0..whole).step_by(simd::LANES) {
+                for i in (0..whole).step_by(S::LANES) {
                     let mut q = [s.splat(0.0); R];
                     for r in 0..R {
                         q[r] = s.load(self.queries.at.add(r * self.queries.stride + i));

@@ -3,7 +3,7 @@
 //! Queries are lanes, so maxima and sums need no reduction across a vector.
 
 use super::tile::LANES;
-use crate::cpu::simd::{self, Kernel, Simd, exp2, tanh};
+use crate::cpu::simd::{Kernel, Simd, exp2, tanh};
 
 /// Scores below this are those of hidden keys.
 const HIDDEN: f32 = f32::MIN;
@@ -26,8 +26,8 @@ pub(super) struct Weigh<'a> {
     /// `[key][16]`
     pub scores: &'a mut [f32],
     pub shaping: Shaping<'a>,
-    /// Vectors of queries.
-    pub vectors: usize,
+    /// How many queries.
+    pub queries: usize,
     /// Largest score of each query so far.
     pub largest: &'a mut [f32],
     /// Sum of its weights so far.
@@ -41,12 +41,11 @@ impl Kernel for Weigh<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Weigh { scores, shaping, vectors, largest, total, rescale } = self;
+        let Weigh { scores, shaping, queries, largest, total, rescale } = self;
         let is_plain =
             shaping.cap.is_none() && shaping.bias.is_none() && shaping.mask.is_none() && shaping.limits.is_none();
-        for lane in (0..vectors * simd::LANES).step_by(simd::LANES) {
-            // SAFETY: scores and bias have 16 elements a key, the others 16, of which a vector lies at
-            // `lane` 0 or 8.
+        for lane in (0..queries).step_by(S::LANES) {
+            // SAFETY: scores and bias have 16 elements a key, the others 16, of which a vector lies at `lane`.
             unsafe {
                 let before = s.load(largest[lane..].as_ptr());
                 let mut top = before;
@@ -109,7 +108,7 @@ impl Shaping<'_> {
 
 /// Multiplies rows with a factor each.
 pub(super) struct Rescale<'a> {
-    /// Rows of `width`, a multiple of 8.
+    /// Rows of `width`, a multiple of 16.
     pub rows: &'a mut [f32],
     pub width: usize,
     pub factors: &'a [f32],
@@ -122,8 +121,8 @@ impl Kernel for Rescale<'_> {
     fn call<S: Simd>(self, s: S) {
         for (row, &factor) in self.rows.chunks_exact_mut(self.width).zip(self.factors) {
             if factor != 1.0 {
-                for part in row.chunks_exact_mut(simd::LANES) {
-                    // SAFETY: the part has eight elements.
+                for part in row.chunks_exact_mut(S::LANES) {
+                    // SAFETY: the part has an element for each lane.
                     unsafe { s.store(part.as_mut_ptr(), s.mul(s.load(part.as_ptr()), s.splat(factor))) };
                 }
             }

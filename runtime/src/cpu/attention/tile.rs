@@ -14,7 +14,7 @@ use super::Attention;
 use super::dots::{self, Dots};
 use super::softmax::{Rescale, Shaping, Weigh};
 use super::state::State;
-use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums};
+use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums, Upcoming};
 use crate::cpu::scratch::{Carver, Scratch};
 use crate::cpu::simd;
 use crate::weights::PANEL;
@@ -54,7 +54,7 @@ impl<'a> Room<'a> {
     /// Elements of each part for the largest tile, and of its state.
     fn sizes(&[_, _, r, s, _, d, e]: &[usize; 7]) -> [usize; 9] {
         let rows = if r * s <= FEW { r * s } else { r * (ROWS / r.max(1)).clamp(1, s.max(1)) };
-        let (panels, d) = (padded(rows), d.next_multiple_of(simd::LANES));
+        let (panels, d) = (padded(rows), d.next_multiple_of(simd::MOST_LANES));
         let block = KEYS * LANES;
         [panels * d, panels, panels, block, block, LANES, KEYS * d, KEYS * padded(e), State::floats(rows, e)]
     }
@@ -173,7 +173,7 @@ impl Tile<'_> {
         let Attention { q, scale, soft_cap, extents, .. } = *self.attention;
         let d = extents[5];
         let factor = soft_cap.map_or(scale * LOG2_E, |cap| scale / cap);
-        let (width, panel) = (d.next_multiple_of(simd::LANES), LANES * d);
+        let (width, panel) = (d.next_multiple_of(simd::MOST_LANES), LANES * d);
         room.queries.fill(0.0);
         for row in 0..self.rows() {
             let [b, g, r, s] = self.index(row);
@@ -225,7 +225,7 @@ impl Tile<'_> {
             isa.run(Weigh {
                 scores: &mut room.scores[..keys.len() * LANES],
                 shaping,
-                vectors: rows.len().div_ceil(simd::LANES),
+                queries: rows.len(),
                 largest: &mut state.largest[rows.start..][..LANES],
                 total: &mut state.total[rows.start..][..LANES],
                 rescale: room.rescale,
@@ -234,19 +234,27 @@ impl Tile<'_> {
             let mix = &mut state.mix[rows.start * width..rows.end * width];
             isa.run(Rescale { rows: mix, width, factors: room.rescale });
             let left = Left { at: room.scores.as_ptr(), row: 1, step: LANES };
-            for column in (0..width).step_by(PANEL) {
-                let values = if column < source.values.width { source.values } else { source.copied };
+            let mut column = 0;
+            while column < width {
+                let (values, end) = match column < source.values.width {
+                    true => (source.values, source.values.width),
+                    false => (source.copied, width),
+                };
+                let columns = if column + 2 * PANEL <= end { 2 * PANEL } else { PANEL };
                 let right = values.at.add((keys.start - source.first) * values.stride + column);
                 let sums = Sums { at: mix.as_mut_ptr().add(column), row: width, add: true };
                 let block = Block {
                     left,
                     right: Right::F32(right),
+                    columns,
                     step: values.stride,
                     k: keys.len(),
                     rows: rows.len(),
                     sums,
+                    next: Upcoming::NONE,
                 };
                 block.multiply(isa);
+                column += columns;
             }
         }
     }
@@ -265,14 +273,16 @@ impl Tile<'_> {
                 let block = Block {
                     left: Left { at, row: source.keys.stride, step: 1 },
                     right: Right::F32(room.queries[rows.start * d..].as_ptr()),
+                    columns: LANES,
                     step: LANES,
                     k: d,
                     rows: keys.len(),
                     sums: Sums { at: room.scores.as_mut_ptr(), row: LANES, add: false },
+                    next: Upcoming::NONE,
                 };
                 return block.multiply(isa);
             }
-            let width = d.next_multiple_of(simd::LANES);
+            let width = d.next_multiple_of(simd::MOST_LANES);
             let value = dots::Rows { at: source.values.at.add(skipped * source.values.stride), ..source.values };
             for row in rows.clone().step_by(dots::QUERIES) {
                 let queries = dots::Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::blocked::{self, Blocked, K_BLOCK, Panels};
-use super::microkernel::{Left, Right};
+use super::blocked::{self, Blocked, Panels};
+use super::microkernel::{Left, Right, Upcoming};
 use super::{Tile, split};
 use crate::cpu::isa::Isa;
 use crate::cpu::pool::Worker;
@@ -58,7 +58,7 @@ impl Batched<'_> {
     /// When scratch is too small.
     pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, epilogue: &mut dyn FnMut(Tile)) {
         let [batches, rows, panels] =
-            split([worker.index, worker.count], [self.batch, self.m, self.n.div_ceil(PANEL)], self.isa.tile_rows());
+            split([worker.index, worker.count], [self.batch, self.m, self.n.div_ceil(PANEL)], self.isa.tiles().rows);
         for batch in batches {
             // SAFETY: the caller's contract, for a part of the product.
             unsafe { self.run_one(batch, rows.clone(), panels.clone(), scratch, epilogue) };
@@ -125,29 +125,30 @@ struct Strided {
 }
 
 impl Panels for Strided {
-    const IN_PLACE: bool = false;
+    unsafe fn in_place(&self, _: usize, _: usize) -> Option<Right> {
+        None
+    }
 
-    unsafe fn block(&self, panel: usize, _: usize, k: Range<usize>, _: bool, room: &mut [f32]) -> Right {
-        debug_assert!(k.len() <= K_BLOCK);
+    unsafe fn copy(&self, panel: usize, _: usize, k: Range<usize>, to: &mut [f32], step: usize) {
         let columns = PANEL.min(self.n - panel * PANEL);
-        if columns < PANEL {
-            room.fill(0.0);
-        }
-        // SAFETY: the caller vouches for the panel's columns and for k.
-        unsafe {
-            let start = self.at.add(panel * PANEL * self.column + k.start * self.step);
+        let start = self.at.wrapping_add(panel * PANEL * self.column + k.start * self.step);
+        for (i, row) in to.chunks_mut(step).take(k.len()).enumerate() {
+            let row = &mut row[..PANEL];
+            row[columns..].fill(0.0);
             if self.column == 1 {
-                for (i, row) in room.chunks_exact_mut(PANEL).take(k.len()).enumerate() {
-                    row.as_mut_ptr().copy_from_nonoverlapping(start.add(i * self.step), columns);
-                }
-            } else {
-                for column in 0..columns {
-                    for (i, row) in room.chunks_exact_mut(PANEL).take(k.len()).enumerate() {
-                        row[column] = *start.add(column * self.column + i * self.step);
-                    }
-                }
+                // SAFETY: the caller vouches for the panel's columns and for k.
+                row[..columns]
+                    .copy_from_slice(unsafe { std::slice::from_raw_parts(start.add(i * self.step), columns) });
+                continue;
+            }
+            for (column, x) in row[..columns].iter_mut().enumerate() {
+                // SAFETY: as above.
+                *x = unsafe { *start.add(column * self.column + i * self.step) };
             }
         }
-        Right::F32(room.as_ptr())
+    }
+
+    fn next(&self, _: usize, _: usize, _: Range<usize>) -> Upcoming {
+        Upcoming::NONE
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!   for rows in blocks of ROWS             A block: ROWS × K_BLOCK, stays in L2
 //!     for a chunk of panels                sums: ROWS × chunk, stays in L2
-//!       for k in blocks of K_BLOCK
-//!         for panel of the chunk           B block: K_BLOCK × 16, stays in L1
+//!       for k in blocks of K_BLOCK         A block is copied to rows of a fixed distance
+//!         for two panels of the chunk      B block: K_BLOCK × 32, copied side by side, stays in L1
 //!           for tile of the rows           microkernel
 //!       epilogue, row by row of the chunk
 //! ```
@@ -14,30 +14,39 @@
 
 use std::ops::Range;
 
-use super::microkernel::{Block, Left, Right, Sums};
+use super::microkernel::{Block, COPIED, Left, Right, Sums, Upcoming};
 use super::{MAX_GROUPS, Tile};
 use crate::cpu::isa::Isa;
 use crate::cpu::scratch::{Carver, Scratch};
+use crate::cpu::simd::MOST_TILE_ROWS;
 use crate::weights::PANEL;
 
 /// Rows of a block.
 pub(super) const ROWS: usize = 96;
 /// Contracted elements of a block.
-pub(super) const K_BLOCK: usize = 256;
+pub(super) const K_BLOCK: usize = 192;
 /// Columns of a chunk, all groups together, for many rows and for those of one tile.
-const CHUNK: [usize; 2] = [128, 512];
+const CHUNK: [usize; 2] = [256, 512];
+
+/// Panels that a block of `B` has.
+const SIDE_BY_SIDE: usize = 2;
 
 /// Where the panels of `B` come from.
 pub(super) trait Panels {
-    /// Whether [`Panels::block`] can give any range of `k` without using `room`.
-    const IN_PLACE: bool;
+    /// A panel where it lies, if it lies as panels do.
+    ///
+    /// # Safety
+    /// The panel and the group lie within the matrix.
+    unsafe fn in_place(&self, panel: usize, group: usize) -> Option<Right>;
 
-    /// Rows `k` of a panel. They lie in the panels' own memory, or are copied to `room`, which
-    /// has place for [`K_BLOCK`] of them; `reused` says whether that would pay.
+    /// Copies rows `k` of a panel to rows `step` apart.
     ///
     /// # Safety
     /// The panel, the group and `k` lie within the matrix.
-    unsafe fn block(&self, panel: usize, group: usize, k: Range<usize>, reused: bool, room: &mut [f32]) -> Right;
+    unsafe fn copy(&self, panel: usize, group: usize, k: Range<usize>, to: &mut [f32], step: usize);
+
+    /// The memory that rows `k` of the two panels after this one are copied from; any memory at the end.
+    fn next(&self, panel: usize, group: usize, k: Range<usize>) -> Upcoming;
 }
 
 /// A product with rows `A[m][k]`.
@@ -61,9 +70,8 @@ fn chunk_panels(n: usize, groups: usize, one_tile: bool) -> usize {
 /// Scratch of [`Blocked::run`] for up to `m` rows.
 pub(super) fn scratch_bytes(m: usize, n: usize, groups: usize) -> usize {
     let sums = |rows: usize, one_tile| groups * rows * chunk_panels(n, groups, one_tile) * PANEL;
-    // The widest tile of any instruction set has 6 rows.
-    let count = sums(m.min(6), true).max(sums(m.min(ROWS), false));
-    Scratch::bytes_of::<f32>(count) + Scratch::bytes_of::<f32>(K_BLOCK * PANEL)
+    let count = sums(m.min(MOST_TILE_ROWS), true).max(sums(m.min(ROWS), false));
+    [count, K_BLOCK * SIDE_BY_SIDE * PANEL, m.min(ROWS) * COPIED].into_iter().map(Scratch::bytes_of::<f32>).sum()
 }
 
 impl<P: Panels> Blocked<'_, P> {
@@ -78,63 +86,104 @@ impl<P: Panels> Blocked<'_, P> {
         mut scratch: Carver<'_>,
         epilogue: &mut dyn FnMut(Tile),
     ) {
-        let one_tile = rows.len() <= self.isa.tile_rows();
+        let one_tile = rows.len() <= self.isa.tiles().rows;
         let chunk = chunk_panels(self.n, self.groups, one_tile);
-        let sums = scratch.take(self.groups * rows.len().min(ROWS) * chunk * PANEL);
-        let room = scratch.take(K_BLOCK * PANEL);
+        let height = rows.len().min(ROWS);
+        let sums = scratch.take(self.groups * height * chunk * PANEL);
+        let mut room =
+            Room { panels: scratch.take(K_BLOCK * SIDE_BY_SIDE * PANEL), rows: scratch.take(height * COPIED) };
         for first in rows.clone().step_by(ROWS) {
             let rows = first..rows.end.min(first + ROWS);
             for panel in panels.clone().step_by(chunk) {
                 let panels = panel..panels.end.min(panel + chunk);
                 // SAFETY: both are parts of what the caller vouches for.
-                unsafe { self.sum_chunk(rows.clone(), panels.clone(), one_tile, sums, room) };
-                self.finish_chunk(rows.clone(), panels, sums, epilogue);
+                unsafe {
+                    if !one_tile || !self.stream(rows.clone(), panels.clone(), sums) {
+                        self.sum_blocks(rows.clone(), panels.clone(), sums, &mut room);
+                    }
+                }
+                finish(rows.clone(), panels, [self.batch, self.groups, self.n], sums, epilogue);
             }
         }
     }
 
-    /// Sums `[group][row][column]` of a chunk.
+    /// Sums `[group][row][column]` of a chunk for the rows of one tile, with all of `k` at once; gives false if
+    /// the panels are not in place.
     ///
     /// # Safety
     /// As [`Blocked::run`].
-    unsafe fn sum_chunk(
-        &self,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        one_tile: bool,
-        sums: &mut [f32],
-        room: &mut [f32],
-    ) {
+    unsafe fn stream(&self, rows: Range<usize>, panels: Range<usize>, sums: &mut [f32]) -> bool {
+        let left = Left { at: self.left.at.wrapping_add(rows.start * self.left.row), ..self.left };
+        let (k, rows, width) = (self.k, rows.len(), panels.len() * PANEL);
+        for (i, panel) in panels.enumerate() {
+            for group in 0..self.groups {
+                // SAFETY: the caller's contract.
+                let Some(right) = (unsafe { self.panels.in_place(panel, group) }) else { return false };
+                let at = sums[group * rows * width + i * PANEL..][..(rows - 1) * width + PANEL].as_mut_ptr();
+                let sums = Sums { at, row: width, add: false };
+                let (columns, next) = (PANEL, Upcoming::NONE);
+                // SAFETY: rows and panels are the caller's; the sums lie within the slice.
+                unsafe { Block { left, right, columns, step: PANEL, k, rows, sums, next }.multiply(self.isa) };
+            }
+        }
+        true
+    }
+
+    /// Sums `[group][row][column]` of a chunk, block by block.
+    ///
+    /// # Safety
+    /// As [`Blocked::run`].
+    unsafe fn sum_blocks(&self, rows: Range<usize>, panels: Range<usize>, sums: &mut [f32], room: &mut Room<'_>) {
         let width = panels.len() * PANEL;
-        let k_block = if one_tile && P::IN_PLACE { self.k.max(1) } else { K_BLOCK };
-        for first in (0..self.k.max(1)).step_by(k_block) {
-            let k = first..self.k.min(first + k_block);
-            for (i, panel) in panels.clone().enumerate() {
+        for first in (0..self.k.max(1)).step_by(K_BLOCK) {
+            let k = first..self.k.min(first + K_BLOCK);
+            // SAFETY: the caller vouches for the rows.
+            let left = unsafe {
+                let at = self.left.at.add(rows.start * self.left.row + k.start * self.left.step);
+                let left = Left { at, ..self.left };
+                if left.step == 1 { copy_rows(left, rows.len(), k.len(), room.rows) } else { left }
+            };
+            for panel in panels.clone().step_by(SIDE_BY_SIDE) {
+                let pair = panel..panels.end.min(panel + SIDE_BY_SIDE);
+                let columns = pair.len() * PANEL;
                 for group in 0..self.groups {
-                    let at = group * rows.len() * width + i * PANEL;
-                    debug_assert!(at + (rows.len() - 1) * width + PANEL <= sums.len());
+                    let at = group * rows.len() * width + (panel - panels.start) * PANEL;
+                    let at = sums[at..][..(rows.len() - 1) * width + columns].as_mut_ptr();
+                    let sums = Sums { at, row: width, add: first > 0 };
                     // SAFETY: rows and panels are the caller's; the sums lie within the slice.
                     unsafe {
-                        let left = self.left.at.add(rows.start * self.left.row + k.start * self.left.step);
-                        let block = Block {
-                            left: Left { at: left, ..self.left },
-                            right: self.panels.block(panel, group, k.clone(), !one_tile, room),
-                            step: PANEL,
-                            k: k.len(),
-                            rows: rows.len(),
-                            sums: Sums { at: sums.as_mut_ptr().add(at), row: width, add: first > 0 },
-                        };
-                        block.multiply(self.isa);
+                        for (i, panel) in pair.clone().enumerate() {
+                            self.panels.copy(panel, group, k.clone(), &mut room.panels[i * PANEL..], columns);
+                        }
+                        let right = Right::F32(room.panels.as_ptr());
+                        let next = self.panels.next(pair.end - 1, group, k.clone());
+                        let (k, rows, step) = (k.len(), rows.len(), columns);
+                        Block { left, right, columns, step, k, rows, sums, next }.multiply(self.isa);
                     }
                 }
             }
         }
     }
+}
 
-    /// Hands the rows of a chunk to the epilogue.
-    fn finish_chunk(&self, rows: Range<usize>, panels: Range<usize>, sums: &[f32], epilogue: &mut dyn FnMut(Tile)) {
-        finish(rows, panels, [self.batch, self.groups, self.n], sums, epilogue);
+/// Copies of the blocks in use.
+struct Room<'a> {
+    /// Of `B`.
+    panels: &'a mut [f32],
+    /// Of `A`.
+    rows: &'a mut [f32],
+}
+
+/// Copies rows whose `k` are adjacent, [`COPIED`] apart.
+///
+/// # Safety
+/// Rows and `k` can be read.
+unsafe fn copy_rows(from: Left, rows: usize, k: usize, to: &mut [f32]) -> Left {
+    for (row, to) in to.chunks_exact_mut(COPIED).take(rows).enumerate() {
+        // SAFETY: the caller's contract.
+        to[..k].copy_from_slice(unsafe { std::slice::from_raw_parts(from.at.add(row * from.row), k) });
     }
+    Left { at: to.as_ptr(), row: COPIED, step: 1 }
 }
 
 /// Hands sums `[group][row][column]` to the epilogue, row by row; `of` is batch, groups and columns.

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::blocked::{Blocked, K_BLOCK, Panels};
-use super::microkernel::Right;
+use super::blocked::{Blocked, Panels};
+use super::microkernel::{Right, Upcoming};
 use super::{Matmul, Tile};
 use crate::cpu::isa::Isa;
 use crate::cpu::scratch::Carver;
-use crate::cpu::simd::{Kernel, LANES, Simd};
+use crate::cpu::simd::{Kernel, Simd};
 use crate::weights::{Encoding, PANEL, PackedMatrix};
 
 /// Panels of a packed matrix.
@@ -19,34 +19,46 @@ struct Packed<'a> {
     bytes: &'a [u8],
 }
 
-impl Panels for Packed<'_> {
-    const IN_PLACE: bool = true;
-
-    unsafe fn block(&self, panel: usize, group: usize, k: Range<usize>, reused: bool, room: &mut [f32]) -> Right {
+impl Packed<'_> {
+    /// A panel from row `k` on.
+    fn rows(&self, panel: usize, group: usize, k: usize) -> Right {
         let (_, size) = self.shape.encoding.block();
-        let offset = ((panel * self.shape.groups + group) * self.shape.k + k.start) * PANEL * size;
-        debug_assert!(offset + k.len() * PANEL * size <= self.bytes.len());
-        // SAFETY: the caller vouches that this part of the matrix exists.
-        let start = unsafe { self.bytes.as_ptr().add(offset) };
-        let right = match self.shape.encoding {
-            Encoding::F32 => return Right::F32(start.cast()),
+        let offset = ((panel * self.shape.groups + group) * self.shape.k + k) * PANEL * size;
+        let start = self.bytes.as_ptr().wrapping_add(offset);
+        match self.shape.encoding {
+            Encoding::F32 => Right::F32(start.cast()),
             Encoding::F16 => Right::F16(start.cast()),
             Encoding::BF16 => Right::BF16(start.cast()),
             _ => unreachable!("not a dense encoding"),
-        };
-        if !reused {
-            return right;
         }
-        debug_assert!(k.len() <= K_BLOCK);
-        self.isa.run(Widen { right, out: &mut room[..k.len() * PANEL] });
-        Right::F32(room.as_ptr())
     }
 }
 
-/// Converts a panel's block to f32, once for all rows that use it.
+impl Panels for Packed<'_> {
+    unsafe fn in_place(&self, panel: usize, group: usize) -> Option<Right> {
+        Some(self.rows(panel, group, 0))
+    }
+
+    unsafe fn copy(&self, panel: usize, group: usize, k: Range<usize>, to: &mut [f32], step: usize) {
+        let right = self.rows(panel, group, k.start);
+        self.isa.run(Widen { right, rows: k.len(), to, step });
+    }
+
+    fn next(&self, panel: usize, group: usize, k: Range<usize>) -> Upcoming {
+        let (_, size) = self.shape.encoding.block();
+        let row = PANEL * size;
+        let offset = ((panel * self.shape.groups + group + 1) * self.shape.k + k.start) * row;
+        let at = self.bytes.as_ptr().wrapping_add(offset);
+        Upcoming { at, bytes: k.len() * row, apart: self.shape.groups * self.shape.k * row, pace: 1 }
+    }
+}
+
+/// Copies rows of a panel as f32.
 struct Widen<'a> {
     right: Right,
-    out: &'a mut [f32],
+    rows: usize,
+    to: &'a mut [f32],
+    step: usize,
 }
 
 impl Kernel for Widen<'_> {
@@ -54,15 +66,18 @@ impl Kernel for Widen<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        for (i, out) in self.out.chunks_exact_mut(LANES).enumerate() {
-            // SAFETY: `Packed::block` bounds the source by the extent of the output.
-            unsafe {
-                let x = match self.right {
-                    Right::F32(p) => s.load(p.add(i * LANES)),
-                    Right::F16(p) => s.load_f16(p.add(i * LANES).cast::<f16>().cast()),
-                    Right::BF16(p) => s.load_bf16(p.add(i * LANES).cast::<bf16>().cast()),
-                };
-                s.store(out.as_mut_ptr(), x);
+        for (i, row) in self.to.chunks_mut(self.step).take(self.rows).enumerate() {
+            for (j, out) in row[..PANEL].chunks_exact_mut(S::LANES).enumerate() {
+                let at = i * PANEL + j * S::LANES;
+                // SAFETY: the caller of `Panels::copy` vouches for the rows.
+                unsafe {
+                    let x = match self.right {
+                        Right::F32(p) => s.load(p.add(at)),
+                        Right::F16(p) => s.load_f16(p.add(at).cast::<f16>().cast()),
+                        Right::BF16(p) => s.load_bf16(p.add(at).cast::<bf16>().cast()),
+                    };
+                    s.store(out.as_mut_ptr(), x);
+                }
             }
         }
     }

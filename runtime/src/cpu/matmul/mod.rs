@@ -98,7 +98,7 @@ impl Matmul<'_> {
         assert_eq!(Some(self.weights.len()), self.shape.bytes(), "size of a packed weight");
         assert!((1..=MAX_GROUPS).contains(&self.shape.groups), "groups of a packed weight");
         let [batch, rows, panels] =
-            split([worker.index, worker.count], [1, self.m, self.shape.panels()], self.isa.tile_rows());
+            split([worker.index, worker.count], [1, self.m, self.shape.panels()], self.isa.tiles().rows);
         if batch.is_empty() || rows.is_empty() || panels.is_empty() {
             return;
         }

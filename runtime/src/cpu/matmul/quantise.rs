@@ -1,31 +1,40 @@
 //! Rows of activations as signed bytes, in runs of 32 with a scale each.
 //!
-//! `x[i] ≈ scale · q[i]` with `q` within ±127. Beside it stands `scale · Σ q`, which the minimum of a
-//! weight's block multiplies: `Σ x·(d·w + m) = d·scale·Σ q·w + m·scale·Σ q`; and the same sum over the second
-//! half of the run, for weights whose minima change there.
+//! `x[i] ≈ scale · q[i]` with `q` within ±127. Beside it stands what a weight's block adds to its dots:
+//! - for a minimum `m`, `scale · Σ q`, since `Σ x·(d·w + m) = d·scale·Σ q·w + m·scale·Σ q`;
+//! - for a zero point `z` that is left in the integers, `-z · Σ q`;
+//!
+//! each over the run, and over parts of it for weights whose scales or minima change within.
 
 use super::Rows;
 use crate::cpu::scratch::{Carver, Scratch};
-use crate::cpu::simd::{Kernel, LANES, Simd};
+use crate::cpu::simd::{Kernel, Simd};
 use crate::weights::BLOCK;
 
-/// Quantised rows in scratch.
+/// Quantised rows in scratch. Rows of one run stand together, so that a tile of them has one address.
 pub(super) struct Quantised<'a> {
     /// Runs of a row.
     pub runs: usize,
-    /// `[row][run][32]`
+    /// Rows that there is room for.
+    pub rows: usize,
+    /// `[run][row][32]`
     pub bytes: &'a mut [i8],
-    /// `[row][run]`
+    /// `[run][row]`
     pub scales: &'a mut [f32],
-    /// `scale · Σ q`, over the run and over its second half: `[row][run][2]`
+    /// `scale · Σ q`, over the run and over its second half: `[run][row][2]`
     pub totals: &'a mut [f32],
+    /// `-zero · Σ q`, over the run, or over each half of it: `[run][row][2]`
+    pub offsets: &'a mut [i32],
 }
 
 impl<'a> Quantised<'a> {
     /// Scratch for `rows` of so many runs.
     pub(super) fn scratch_bytes(rows: usize, runs: usize) -> usize {
         let count = rows * runs;
-        Scratch::bytes_of::<i8>(count * BLOCK) + Scratch::bytes_of::<f32>(count) + Scratch::bytes_of::<f32>(2 * count)
+        Scratch::bytes_of::<i8>(count * BLOCK)
+            + Scratch::bytes_of::<f32>(count)
+            + Scratch::bytes_of::<f32>(2 * count)
+            + Scratch::bytes_of::<i32>(2 * count)
     }
 
     /// Room for `rows` of so many runs.
@@ -33,10 +42,18 @@ impl<'a> Quantised<'a> {
         let count = rows * runs;
         Quantised {
             runs,
+            rows,
             bytes: scratch.take(count * BLOCK),
             scales: scratch.take(count),
             totals: scratch.take(2 * count),
+            offsets: scratch.take(2 * count),
         }
+    }
+
+    /// Number of a row's run.
+    #[inline(always)]
+    pub(super) fn index(&self, run: usize, row: usize) -> usize {
+        run * self.rows + row
     }
 }
 
@@ -45,6 +62,10 @@ pub(super) struct Quantise<'q, 's> {
     pub x: Rows,
     pub rows: usize,
     pub k: usize,
+    /// The zero point that kernels leave in the integers.
+    pub zero: i32,
+    /// Whether scales change within a run.
+    pub is_halved: bool,
     pub out: &'q mut Quantised<'s>,
 }
 
@@ -68,13 +89,16 @@ impl Kernel for Quantise<'_, '_> {
                         ragged.as_ptr()
                     }
                 };
-                let index = row * self.out.runs + run;
+                let index = self.out.index(run, row);
                 let bytes = &mut self.out.bytes[index * BLOCK..][..BLOCK];
                 // SAFETY: source and bytes hold 32 elements.
                 let (scale, [first, second]) = unsafe { quantise_run(s, source, bytes.as_mut_ptr()) };
                 self.out.scales[index] = scale;
                 self.out.totals[2 * index] = scale * (first + second);
                 self.out.totals[2 * index + 1] = scale * second;
+                let rest = if self.is_halved { 0 } else { second as i32 };
+                self.out.offsets[2 * index] = -self.zero * (first as i32 + rest);
+                self.out.offsets[2 * index + 1] = -self.zero * second as i32;
             }
         }
     }
@@ -88,15 +112,18 @@ impl Kernel for Quantise<'_, '_> {
 unsafe fn quantise_run<S: Simd>(s: S, x: *const f32, out: *mut i8) -> (f32, [f32; 2]) {
     // SAFETY: the caller's contract.
     unsafe {
-        let x: [S::Floats; BLOCK / LANES] = [s.load(x), s.load(x.add(8)), s.load(x.add(16)), s.load(x.add(24))];
-        let largest = s.max(s.max(s.abs(x[0]), s.abs(x[1])), s.max(s.abs(x[2]), s.abs(x[3])));
+        let mut largest = s.splat(0.0);
+        for i in (0..BLOCK).step_by(S::LANES) {
+            largest = s.max(s.abs(s.load(x.add(i))), largest);
+        }
         let largest = s.largest(largest);
         let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
-        let q = x.map(
-            #[inline(always)]
-            |x| s.round(s.mul(x, inverse)),
-        );
-        s.store_i8(out, q);
-        (largest / 127.0, [s.sum(s.add(q[0], q[1])), s.sum(s.add(q[2], q[3]))])
+        let mut sums = [s.splat(0.0); 2];
+        for i in (0..BLOCK).step_by(S::LANES) {
+            let q = s.round(s.mul(s.load(x.add(i)), inverse));
+            s.store_i8(out.add(i), q);
+            sums[2 * i / BLOCK] = s.add(sums[2 * i / BLOCK], q);
+        }
+        (largest / 127.0, [s.sum(sums[0]), s.sum(sums[1])])
     }
 }

@@ -7,12 +7,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::blocked::finish;
-use super::int_tile::{self, Format, IntTile, TILE_ROWS};
+use super::int_tile::{self, Format, IntTile, zero_in_dots};
 use super::quantise::{Quantise, Quantised};
 use super::{Matmul, Rows, Tile};
 use crate::cpu::isa::Isa;
 use crate::cpu::scratch::{Carver, Scratch};
-use crate::weights::{BLOCK, Encoding, PANEL, PackedMatrix};
+use crate::cpu::simd::MOST_TILE_ROWS;
+use crate::weights::{BLOCK, Encoding, Layout, PANEL, PackedMatrix};
 
 /// Rows that are quantised together.
 const ROWS: usize = 64;
@@ -32,7 +33,7 @@ fn runs(shape: &PackedMatrix) -> usize {
 /// Scratch for up to `m` rows.
 pub(super) fn scratch_bytes(shape: &PackedMatrix, m: usize) -> usize {
     let sums = |rows: usize, one_tile| shape.groups * rows * chunk_panels(shape, one_tile) * PANEL;
-    let count = sums(m.min(TILE_ROWS), true).max(sums(m.min(ROWS), false));
+    let count = sums(m.min(MOST_TILE_ROWS), true).max(sums(m.min(ROWS), false));
     Scratch::bytes_of::<f32>(count) + Quantised::scratch_bytes(m.min(ROWS), runs(shape))
 }
 
@@ -47,16 +48,19 @@ impl Matmul<'_> {
         epilogue: &mut dyn FnMut(Tile),
     ) {
         let PackedMatrix { groups, n, k, .. } = self.shape;
-        let one_tile = rows.len() <= TILE_ROWS;
+        let tiles = self.isa.tiles();
+        let one_tile = rows.len() <= tiles.dot_rows;
         let chunk = chunk_panels(&self.shape, one_tile);
         let height = rows.len().min(ROWS);
         let sums = scratch.take(groups * height * chunk * PANEL);
         let mut x = Quantised::take(height, runs(&self.shape), &mut scratch);
+        let layout = Layout::of(self.shape.encoding).expect("a quantised encoding");
+        let (zero, is_halved) = (zero_in_dots(&layout, tiles.wide), layout.group < BLOCK);
         for first in rows.clone().step_by(ROWS) {
             let rows = first..rows.end.min(first + ROWS);
             // SAFETY: the caller vouches for these rows of x.
             let source = unsafe { Rows { at: self.x.at.add(first * self.x.stride), ..self.x } };
-            self.isa.run(Quantise { x: source, rows: rows.len(), k, out: &mut x });
+            self.isa.run(Quantise { x: source, rows: rows.len(), k, zero, is_halved, out: &mut x });
             for panel in panels.clone().step_by(chunk) {
                 let panels = panel..panels.end.min(panel + chunk);
                 self.sum_chunk(&x, rows.len(), panels.clone(), sums);
@@ -106,15 +110,24 @@ struct PanelProduct<'a> {
 impl PanelProduct<'_> {
     fn run<F: Format>(self) {
         let format = PhantomData::<F>;
-        for first in (0..self.rows).step_by(TILE_ROWS) {
+        let most = self.isa.tiles().dot_rows;
+        let mut first = 0;
+        while first < self.rows {
             let (x, panel, stride) = (self.x, self.panel.as_ptr(), self.width);
             let out = self.sums[first * stride..].as_mut_ptr();
-            match self.rows - first {
-                1 => self.isa.run(IntTile::<F, 1> { format, x, first, panel, out, stride }),
-                2 => self.isa.run(IntTile::<F, 2> { format, x, first, panel, out, stride }),
-                3 => self.isa.run(IntTile::<F, 3> { format, x, first, panel, out, stride }),
-                _ => self.isa.run(IntTile::<F, 4> { format, x, first, panel, out, stride }),
-            }
+            first += match (self.rows - first).min(most) {
+                1 => self.tile(IntTile::<F, 1> { format, x, first, panel, out, stride }),
+                2 => self.tile(IntTile::<F, 2> { format, x, first, panel, out, stride }),
+                3 => self.tile(IntTile::<F, 3> { format, x, first, panel, out, stride }),
+                8 => self.tile(IntTile::<F, 8> { format, x, first, panel, out, stride }),
+                _ => self.tile(IntTile::<F, 4> { format, x, first, panel, out, stride }),
+            };
         }
+    }
+
+    /// Computes a tile; gives its rows.
+    fn tile<F: Format, const R: usize>(&self, tile: IntTile<'_, F, R>) -> usize {
+        self.isa.run(tile);
+        R
     }
 }

@@ -112,7 +112,9 @@ impl Code {
     fn compile(programs: &[&RowProgram], isa: Isa) -> Result<Vec<Code>, CompileError> {
         match isa {
             #[cfg(all(target_arch = "x86_64", unix))]
-            Isa::Avx2 if isa.is_available() => Ok(jit::compile(programs)?.into_iter().map(Code::Generated).collect()),
+            Isa::Avx2 | Isa::Avx512 if isa.has_avx2() => {
+                Ok(jit::compile(programs)?.into_iter().map(Code::Generated).collect())
+            }
             _ => Ok(programs.iter().map(|program| Code::Portable(Arc::new(Portable::new(program)))).collect()),
         }
     }

@@ -2,10 +2,8 @@
 
 use core::arch::x86_64::*;
 
+use super::intrinsics::{arithmetic, memory};
 use super::{Isa, Kernel, Simd};
-
-/// 6 × 16 accumulators take 12 of the 16 registers, a row of weights 2, a broadcast 1.
-pub const TILE_ROWS: usize = 6;
 
 /// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,29 +27,13 @@ impl Avx2 {
     }
 }
 
-/// Arithmetic intrinsics as methods.
-macro_rules! arithmetic {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty = $body:expr;)*) => {
-        $(#[inline(always)]
-        fn $name(self, $($arg: $ty),*) -> $out {
-            // SAFETY: `self` exists only where the processor has the instructions; no memory is touched.
-            unsafe { $body }
-        })*
-    };
-}
-
-/// Intrinsics that touch memory, as methods whose contract is the caller's.
-macro_rules! memory {
-    ($($name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $body:expr;)*) => {
-        $(#[inline(always)]
-        unsafe fn $name(self, $($arg: $ty),*) $(-> $out)? {
-            // SAFETY: `self` proves the instructions, and the caller that the memory is valid.
-            unsafe { $body }
-        })*
-    };
-}
-
 impl Simd for Avx2 {
+    const LANES: usize = 8;
+    /// 6 × 16 sums take 12 of the 16 registers, a row of weights 2, a broadcast 1.
+    const TILE_ROWS: usize = 6;
+    const DOT_ROWS: usize = 4;
+    const WIDE: bool = false;
+
     type Floats = __m256;
     type Ints = __m256i;
     type Bytes = __m256i;
@@ -90,9 +72,10 @@ impl Simd for Avx2 {
             let pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
         };
-        // The prefetch instruction never faults.
+        // Prefetch instructions never fault.
         prefetch(p: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(p.cast());
-        int_zero() -> __m256i = _mm256_setzero_si256();
+        prefetch_later(p: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        int_splat(x: i32) -> __m256i = _mm256_set1_epi32(x);
         to_floats(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         shift_bytes(a: __m256i, bits: i32, mask: u8) -> __m256i = {
             let count = _mm_cvtsi32_si128(bits.abs());
@@ -101,10 +84,12 @@ impl Simd for Avx2 {
         };
         or_bytes(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
         sub_bytes(a: __m256i, b: u8) -> __m256i = _mm256_sub_epi8(a, _mm256_set1_epi8(b as i8));
-        pairs_zero() -> __m256i = _mm256_setzero_si256();
-        pairs_one() -> __m256i = _mm256_set1_epi16(1);
-        add_pairs(total: __m256i, sum: __m256i, factor: __m256i) -> __m256i =
-            _mm256_add_epi32(total, _mm256_madd_epi16(sum, factor));
+        pairs(x: i32) -> __m256i = {
+            debug_assert_eq!(x, 0, "16 bits hold no other start");
+            _mm256_setzero_si256()
+        };
+        add_pairs(total: __m256i, sum: __m256i, factor: Option<__m256i>) -> __m256i =
+            _mm256_add_epi32(total, _mm256_madd_epi16(sum, factor.unwrap_or(_mm256_set1_epi16(1))));
     }
 
     memory! {
@@ -119,13 +104,10 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         };
         store(p: *mut f32, a: __m256) = _mm256_storeu_ps(p, a);
-        store_i8(p: *mut i8, a: [__m256; 4]) = {
-            let low = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
-            let high = _mm256_packs_epi32(_mm256_cvtps_epi32(a[2]), _mm256_cvtps_epi32(a[3]));
-            // Packing works in each half of the register, so groups of four come out interleaved.
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-            _mm256_storeu_si256(p.cast(), bytes);
+        store_i8(p: *mut i8, a: __m256) = {
+            let ints = _mm256_cvtps_epi32(a);
+            let shorts = _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256::<1>(ints));
+            _mm_storel_epi64(p.cast(), _mm_packs_epi16(shorts, shorts));
         };
         load_bytes(p: *const u8) -> __m256i = _mm256_loadu_si256(p.cast());
         // |w| as unsigned times x with the sign of w.

@@ -9,6 +9,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod intrinsics;
 mod math;
 mod portable;
 
@@ -30,45 +34,85 @@ impl Isa {
     #[inline(always)]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if self == Isa::Avx2
-            && let Some(avx2) = avx2::Avx2::detect()
-        {
-            return avx2.run(kernel);
+        match self {
+            Isa::Avx512 => {
+                if let Some(avx512) = avx512::Avx512::detect() {
+                    return avx512.run(kernel);
+                }
+            }
+            Isa::Avx2 => {
+                if let Some(avx2) = avx2::Avx2::detect() {
+                    return avx2.run(kernel);
+                }
+            }
+            Isa::Portable => {}
         }
         kernel.call(portable::Portable)
     }
 
-    /// Rows of a matrix product, 16 columns wide, that the registers hold.
-    pub fn tile_rows(self) -> usize {
+    /// What differs between instruction sets and is known before a kernel runs.
+    pub fn tiles(self) -> Tiles {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::TILE_ROWS,
-            _ => portable::TILE_ROWS,
+            Isa::Avx512 => Tiles::of::<avx512::Avx512>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Tiles::of::<avx2::Avx2>(),
+            _ => Tiles::of::<portable::Portable>(),
         }
     }
 }
 
-/// Elements of a vector of floats.
-pub const LANES: usize = 8;
+/// Shapes of the register tiles of an instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiles {
+    /// [`Simd::TILE_ROWS`]
+    pub rows: usize,
+    /// [`Simd::LANES`]
+    pub lanes: usize,
+    /// [`Simd::DOT_ROWS`]
+    pub dot_rows: usize,
+    /// [`Simd::WIDE`]
+    pub wide: bool,
+}
 
-/// Operations of an instruction set on eight lanes.
+impl Tiles {
+    fn of<S: Simd>() -> Tiles {
+        Tiles { rows: S::TILE_ROWS, lanes: S::LANES, dot_rows: S::DOT_ROWS, wide: S::WIDE }
+    }
+}
+
+/// Most elements that a vector of floats has: memory that kernels read in whole vectors is a multiple of it.
+pub const MOST_LANES: usize = 16;
+/// Most rows of a register tile.
+pub const MOST_TILE_ROWS: usize = 12;
+
+/// Operations of an instruction set on its vectors.
 ///
 /// The bytes of a [`Simd::Bytes`] are four to a lane: byte `4·i + j` belongs to lane `i`. Integer
 /// products of bytes are summed within a lane, which is what pair-dot instructions do.
 pub trait Simd: Copy {
-    /// Eight f32.
+    /// Elements of a vector of floats: 8 or 16.
+    const LANES: usize;
+    /// Rows of a matrix product, two vectors wide, whose sums the registers hold.
+    const TILE_ROWS: usize;
+    /// Rows of a product of integers, 16 columns wide, whose sums the registers hold.
+    const DOT_ROWS: usize;
+    /// Whether a [`Simd::Pairs`] has 32 bits for each lane, which hold any sum.
+    const WIDE: bool;
+
+    /// f32 of all lanes.
     type Floats: Copy;
-    /// Eight i32.
+    /// i32 of all lanes.
     type Ints: Copy;
-    /// 32 bytes.
+    /// Four bytes of each lane.
     type Bytes: Copy;
-    /// Running sums of products of bytes, in 16 bits on some processors: how many fit is for the caller to
-    /// know.
+    /// Running sums of products of bytes. Unless they are [`Simd::WIDE`], a lane is two sums of 16 bits: how
+    /// many products fit is for the caller to know.
     type Pairs: Copy;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::Floats;
-    /// Lanes 0, 1, … 7.
+    /// Lanes 0, 1, 2, …
     fn iota(self) -> Self::Floats;
     /// `a + b`
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -99,47 +143,49 @@ pub trait Simd: Copy {
     /// Largest lane.
     fn largest(self, a: Self::Floats) -> f32;
 
-    /// Eight f32 from memory.
+    /// f32 from memory.
     ///
     /// # Safety
-    /// Reads 8 elements at `p`, unaligned.
+    /// Reads a vector at `p`, unaligned.
     unsafe fn load(self, p: *const f32) -> Self::Floats;
-    /// The first `n < 8` lanes from memory, the others zero.
+    /// The first `n` lanes, less than all, from memory, the others zero.
     ///
     /// # Safety
     /// Reads `n` elements at `p`, unaligned.
     unsafe fn load_first(self, p: *const f32, n: usize) -> Self::Floats;
-    /// Eight binary16 from memory, widened.
+    /// binary16 from memory, widened.
     ///
     /// # Safety
-    /// Reads 8 elements at `p`, unaligned.
+    /// Reads an element for each lane at `p`, unaligned.
     unsafe fn load_f16(self, p: *const u16) -> Self::Floats;
-    /// Eight bfloat16 from memory, widened.
+    /// bfloat16 from memory, widened.
     ///
     /// # Safety
-    /// Reads 8 elements at `p`, unaligned.
+    /// Reads an element for each lane at `p`, unaligned.
     unsafe fn load_bf16(self, p: *const u16) -> Self::Floats;
-    /// Eight f32 to memory.
+    /// f32 to memory.
     ///
     /// # Safety
-    /// Writes 8 elements at `p`, unaligned.
+    /// Writes a vector at `p`, unaligned.
     unsafe fn store(self, p: *mut f32, a: Self::Floats);
-    /// Integral lanes within ±127 of four vectors as 32 signed bytes, in order.
+    /// Integral lanes within ±127 as signed bytes.
     ///
     /// # Safety
-    /// Writes 32 bytes at `p`.
-    unsafe fn store_i8(self, p: *mut i8, a: [Self::Floats; 4]);
+    /// Writes a byte for each lane at `p`.
+    unsafe fn store_i8(self, p: *mut i8, a: Self::Floats);
     /// Asks for the cache line of `p`; any address is allowed.
     fn prefetch(self, p: *const u8);
+    /// Asks for the cache line of `p`, which is needed later: into the second cache.
+    fn prefetch_later(self, p: *const u8);
 
-    /// Zeros.
-    fn int_zero(self) -> Self::Ints;
+    /// All lanes `x`.
+    fn int_splat(self, x: i32) -> Self::Ints;
     /// Conversion to f32.
     fn to_floats(self, a: Self::Ints) -> Self::Floats;
-    /// 32 bytes from memory.
+    /// Four bytes for each lane from memory.
     ///
     /// # Safety
-    /// Reads 32 bytes at `p`.
+    /// Reads as many bytes at `p`.
     unsafe fn load_bytes(self, p: *const u8) -> Self::Bytes;
     /// Each byte shifted by `bits` to the right, or to the left if negative, and masked. Bits that cross
     /// into a neighbouring byte must be masked out.
@@ -148,8 +194,8 @@ pub trait Simd: Copy {
     fn or_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// Each byte less `b`, wrapping.
     fn sub_bytes(self, a: Self::Bytes, b: u8) -> Self::Bytes;
-    /// Zeros.
-    fn pairs_zero(self) -> Self::Pairs;
+    /// Sums that begin at `x` in each lane; at 0 unless they are [`Simd::WIDE`].
+    fn pairs(self, x: i32) -> Self::Pairs;
     /// `sum[i] += Σ_j w[4·i + j] · x[j]` for signed bytes; the bytes of `x` lie within ±127. With `w` within
     /// ±`a`, 16 bits hold `⌊2¹⁵ / 254·a⌋` calls.
     ///
@@ -161,19 +207,17 @@ pub trait Simd: Copy {
     /// # Safety
     /// Reads 4 bytes at `x`.
     unsafe fn dot_unsigned(self, sum: Self::Pairs, w: Self::Bytes, x: *const i8) -> Self::Pairs;
-    /// Factors of sums, 1.
-    fn pairs_one(self) -> Self::Pairs;
     /// Factors of sums, one signed byte for each lane.
     ///
     /// # Safety
-    /// Reads 8 bytes at `p`.
+    /// Reads as many bytes at `p`.
     unsafe fn load_factors(self, p: *const i8) -> Self::Pairs;
-    /// `total + factor · sum`, lane by lane.
-    fn add_pairs(self, total: Self::Ints, sum: Self::Pairs, factor: Self::Pairs) -> Self::Ints;
-    /// Eight unsigned bytes from memory, converted.
+    /// `total + factor · sum`, lane by lane; without a factor it is 1.
+    fn add_pairs(self, total: Self::Ints, sum: Self::Pairs, factor: Option<Self::Pairs>) -> Self::Ints;
+    /// Unsigned bytes from memory, one for each lane, converted.
     ///
     /// # Safety
-    /// Reads 8 bytes at `p`.
+    /// Reads as many bytes at `p`.
     unsafe fn load_u8(self, p: *const u8) -> Self::Floats;
 }
 

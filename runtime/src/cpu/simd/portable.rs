@@ -2,10 +2,10 @@
 
 use std::array::from_fn;
 
-use super::{LANES, Simd};
+use super::Simd;
 
-/// Rows of a tile: 32 vector registers of 128 bits hold 4 × 16 accumulators, the 16 of SSE2 just so many.
-pub const TILE_ROWS: usize = 4;
+/// Elements of a vector.
+const LANES: usize = 8;
 
 /// Needs no instructions beyond those the crate was compiled for.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,12 @@ fn dot(sum: Ints, w: [i32; 32], x: *const i8) -> Ints {
 }
 
 impl Simd for Portable {
+    const LANES: usize = LANES;
+    /// 32 vector registers of 128 bits hold 4 × 16 sums, the 16 of SSE2 just so many.
+    const TILE_ROWS: usize = 4;
+    const DOT_ROWS: usize = 4;
+    const WIDE: bool = true;
+
     type Floats = Floats;
     type Ints = Ints;
     type Bytes = [u8; 32];
@@ -135,18 +141,20 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn store_i8(self, p: *mut i8, a: [Floats; 4]) {
-        let bytes = a.map(|lanes| lanes.map(|x| x as i32 as i8));
+    unsafe fn store_i8(self, p: *mut i8, a: Floats) {
         // SAFETY: the caller's contract.
-        unsafe { p.cast::<[[i8; LANES]; 4]>().write_unaligned(bytes) }
+        unsafe { p.cast::<[i8; LANES]>().write_unaligned(a.map(|x| x as i32 as i8)) }
     }
 
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
-    fn int_zero(self) -> Ints {
-        [0; LANES]
+    fn prefetch_later(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn int_splat(self, x: i32) -> Ints {
+        [x; LANES]
     }
 
     #[inline(always)]
@@ -176,8 +184,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn pairs_zero(self) -> Ints {
-        [0; LANES]
+    fn pairs(self, x: i32) -> Ints {
+        [x; LANES]
     }
 
     #[inline(always)]
@@ -191,18 +199,14 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn pairs_one(self) -> Ints {
-        [1; LANES]
-    }
-
-    #[inline(always)]
     unsafe fn load_factors(self, p: *const i8) -> Ints {
         // SAFETY: the caller's contract.
         unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(i32::from)
     }
 
     #[inline(always)]
-    fn add_pairs(self, total: Ints, sum: Ints, factor: Ints) -> Ints {
+    fn add_pairs(self, total: Ints, sum: Ints, factor: Option<Ints>) -> Ints {
+        let factor = factor.unwrap_or([1; LANES]);
         from_fn(|i| total[i] + factor[i] * sum[i])
     }
 

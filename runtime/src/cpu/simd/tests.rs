@@ -4,7 +4,7 @@ use super::*;
 
 /// Applies a function of vectors to an array.
 struct Map<F> {
-    input: [f32; LANES],
+    input: [f32; MOST_LANES],
     function: F,
 }
 
@@ -16,12 +16,12 @@ enum Function {
 }
 
 impl Kernel for Map<Function> {
-    type Output = [f32; LANES];
+    type Output = [f32; MOST_LANES];
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> [f32; LANES] {
-        let mut out = [0.0; LANES];
-        // SAFETY: both arrays have eight elements.
+    fn call<S: Simd>(self, s: S) -> [f32; MOST_LANES] {
+        let mut out = [0.0; MOST_LANES];
+        // SAFETY: both arrays have a vector of elements.
         unsafe {
             let x = s.load(self.input.as_ptr());
             let y = match self.function {
@@ -40,15 +40,14 @@ fn exp_is_within_two_ulp() {
     for isa in Isa::available() {
         for i in -87_000..87_000 {
             let x = i as f32 / 1000.0;
-            let y = isa.run(Map { input: [x; LANES], function: Function::Exp })[0];
+            let y = isa.run(Map { input: [x; MOST_LANES], function: Function::Exp })[0];
             let exact = f64::from(x).exp();
             let ulp = f64::from(f32::from_bits((exact as f32).to_bits() + 1) - exact as f32);
             assert!((f64::from(y) - exact).abs() <= 2.0 * ulp, "{isa:?}: exp({x}) = {y}, not {exact}");
         }
-        let ends = isa.run(Map {
-            input: [f32::NEG_INFINITY, -1e30, -100.0, 0.0, -0.0, 1.0, 0.5, -87.4],
-            function: Function::Exp,
-        });
+        let ends = [f32::NEG_INFINITY, -1e30, -100.0, 0.0, -0.0, 1.0, 0.5, -87.4];
+        let input = std::array::from_fn(|i| ends[i % ends.len()]);
+        let ends = isa.run(Map { input, function: Function::Exp });
         assert_eq!(ends[..5], [0.0, 0.0, 0.0, 1.0, 1.0]);
     }
 }
@@ -56,7 +55,7 @@ fn exp_is_within_two_ulp() {
 #[test]
 fn exp2_is_within_three_ulp() {
     for isa in Isa::available() {
-        let at = |x: f32| isa.run(Map { input: [x; LANES], function: Function::Exp2 })[0];
+        let at = |x: f32| isa.run(Map { input: [x; MOST_LANES], function: Function::Exp2 })[0];
         for i in -126_000..=127_000 {
             let x = i as f32 / 1000.0;
             let exact = f64::from(x).exp2();
@@ -73,7 +72,7 @@ fn exp2_is_within_three_ulp() {
 fn tanh_is_absolutely_close() {
     for isa in Isa::available() {
         for x in [-100.0_f32, -3.0, -0.5, -1e-3, 0.0, 1e-4, 0.7, 2.0, 50.0] {
-            let y = isa.run(Map { input: [x; LANES], function: Function::Tanh })[0];
+            let y = isa.run(Map { input: [x; MOST_LANES], function: Function::Tanh })[0];
             assert!((y - x.tanh()).abs() < 3e-7, "{isa:?}: tanh({x}) = {y}");
         }
     }
@@ -82,40 +81,81 @@ fn tanh_is_absolutely_close() {
 /// Loads, dots and stores whose lane order matters.
 struct Orders;
 
+/// What they give; of vectors the first eight lanes, which every instruction set has.
+#[derive(Debug, Default)]
+struct Ordered {
+    bytes: [i8; 8],
+    signed: [f32; MOST_LANES],
+    nibbles: [f32; MOST_LANES],
+    sums: [f32; 4],
+    sum: f32,
+    largest: f32,
+    lanes: usize,
+}
+
 impl Kernel for Orders {
-    type Output = ([i8; 32], [f32; LANES], [f32; LANES], [f32; 4], f32, f32);
+    type Output = Ordered;
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> Self::Output {
-        let (mut bytes, mut signed, mut nibbles) = ([0_i8; 32], [0.0; LANES], [0.0; LANES]);
-        let w: [i8; 32] = std::array::from_fn(|i| if i < 4 { -128 } else { i as i8 });
-        let x = [-127_i8, 127, -1, 2];
+    fn call<S: Simd>(self, s: S) -> Ordered {
+        let mut out = Ordered { lanes: S::LANES, ..Ordered::default() };
+        let mut bytes = [0_i8; MOST_LANES];
+        let w: [i8; 4 * MOST_LANES] = std::array::from_fn(|i| if i < 4 { -128 } else { i as i8 });
+        let (x, factors) = ([-127_i8, 127, -1, 2], [1_i8, -2, 1, 1, -3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         // SAFETY: every array has the length that its use reads or writes.
         unsafe {
-            let ramp: [S::Floats; 4] = std::array::from_fn(|i| s.add(s.iota(), s.splat(8.0 * i as f32 - 127.0)));
-            s.store_i8(bytes.as_mut_ptr(), ramp);
+            s.store_i8(bytes.as_mut_ptr(), s.add(s.iota(), s.splat(-127.0)));
+            out.bytes.copy_from_slice(&bytes[..8]);
             let w = s.load_bytes(w.as_ptr().cast());
-            let total = |pairs, factor| s.to_floats(s.add_pairs(s.int_zero(), pairs, factor));
-            let pairs = s.dot_signed(s.pairs_zero(), w, x.as_ptr());
-            s.store(signed.as_mut_ptr(), total(pairs, s.pairs_one()));
-            let pairs = s.dot_unsigned(s.pairs_zero(), s.shift_bytes(w, 4, 15), x.as_ptr());
-            s.store(nibbles.as_mut_ptr(), total(pairs, s.load_factors([1_i8, -2, 1, 1, -3, 1, 1, 1].as_ptr())));
+            let total = |pairs, factor| s.to_floats(s.add_pairs(s.int_splat(10), pairs, factor));
+            let pairs = s.dot_signed(s.pairs(0), w, x.as_ptr());
+            s.store(out.signed.as_mut_ptr(), total(pairs, None));
+            let pairs = s.dot_unsigned(s.pairs(0), s.shift_bytes(w, 4, 15), x.as_ptr());
+            s.store(out.nibbles.as_mut_ptr(), total(pairs, Some(s.load_factors(factors.as_ptr()))));
             let partial = s.load_first([1.0_f32, 2.0, 3.0].as_ptr(), 3);
-            let sums = s.sum4([s.iota(), s.splat(1.0), partial, s.splat(0.5)]);
-            (bytes, signed, nibbles, sums, s.sum(partial), s.largest(s.sub(s.splat(-1.0), s.iota())))
+            out.sums = s.sum4([s.iota(), s.splat(1.0), partial, s.splat(0.5)]);
+            (out.sum, out.largest) = (s.sum(partial), s.largest(s.sub(s.splat(-1.0), s.iota())));
         }
+        out
     }
 }
 
 #[test]
 fn lanes_and_bytes_keep_their_order() {
     for isa in Isa::available() {
-        let (bytes, signed, nibbles, sums, sum, largest) = isa.run(Orders);
-        assert_eq!(bytes, std::array::from_fn(|i| i as i8 - 127));
-        assert_eq!(signed[0], -128.0);
-        assert_eq!(signed[2], -127.0 * 8.0 + 127.0 * 9.0 - 10.0 + 22.0);
-        assert_eq!((nibbles[0], nibbles[4]), (8.0, -3.0));
-        assert_eq!(sums, [28.0, 8.0, 6.0, 4.0]);
-        assert_eq!((sum, largest), (6.0, -1.0));
+        let out = isa.run(Orders);
+        assert_eq!(out.bytes, std::array::from_fn(|i| i as i8 - 127), "{isa:?}");
+        assert_eq!(out.signed[0], 10.0 - 128.0);
+        assert_eq!(out.signed[2], 10.0 - 127.0 * 8.0 + 127.0 * 9.0 - 10.0 + 22.0);
+        assert_eq!((out.nibbles[0], out.nibbles[4]), (10.0 + 8.0, 10.0 - 3.0));
+        let lanes = out.lanes as f32;
+        assert_eq!(out.sums, [lanes * (lanes - 1.0) / 2.0, lanes, 6.0, lanes / 2.0]);
+        assert_eq!((out.sum, out.largest), (6.0, -1.0));
+    }
+}
+
+/// Sums that begin at a number.
+struct Start;
+
+impl Kernel for Start {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> f32 {
+        let mut out = [0.0; MOST_LANES];
+        let (w, x) = ([255_u8; 4 * MOST_LANES], [127_i8, 127, 127, -127]);
+        // SAFETY: every array has the length that its use reads or writes.
+        unsafe {
+            let pairs = s.dot_unsigned(s.pairs(-7), s.load_bytes(w.as_ptr()), x.as_ptr());
+            s.store(out.as_mut_ptr(), s.to_floats(s.add_pairs(s.int_splat(0), pairs, None)));
+        }
+        out[S::LANES - 1]
+    }
+}
+
+#[test]
+fn wide_sums_begin_anywhere_and_hold_everything() {
+    for isa in Isa::available().filter(|isa| isa.tiles().wide) {
+        assert_eq!(isa.run(Start), -7.0 + 255.0 * 254.0, "{isa:?}");
     }
 }
