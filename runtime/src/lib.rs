@@ -5,7 +5,7 @@
 //!  session    executing them         bind      symbols become numbers, addresses are checked
 //!  text       tokens and chats       plan      where buffers lie
 //!  tasks      what models are for    cpu, gpu  what executes them
-//!  tensor, memory, weights
+//!  tensor, memory, weights         profile    where its time goes
 //! ```
 pub mod artifact;
 pub mod bind;
@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod gpu;
 pub mod memory;
 pub mod plan;
+pub mod profile;
 pub mod program;
 pub mod session;
 pub mod tasks;

@@ -17,7 +17,7 @@ use castiron_runtime::tensor::TensorRef;
 
 /// Two threads of the CPU.
 pub fn cpu(isa: Isa) -> session::Options {
-    session::Options { threads: 2, isa, device: Device::Cpu }
+    session::Options { threads: 2, isa, ..session::Options::default() }
 }
 
 /// The machine's best GPU, without some of its features.

@@ -44,7 +44,6 @@ fn a_checkpoint_is_compiled_once_and_run() {
 #[test]
 fn time_on_a_gpu_is_told_kernel_by_kernel() {
     let llama = fixture("llama-gqa");
-    assert!(failure(&["bench", &llama, "--profile"], 1).contains("for GPUs so far"));
     let bench = ["bench", &llama, "--target", "wgsl", "--prompt-tokens", "1", "--new-tokens", "2", "--runs", "1"];
     let measured = json(&[&bench[..], &["--profile", "--json"]].concat());
     for part in ["prompt", "token"] {
@@ -53,10 +52,32 @@ fn time_on_a_gpu_is_told_kernel_by_kernel() {
         let kernels = part["kernels"].as_array().unwrap();
         assert_eq!(number(part, "submissions"), 1.0);
         assert!(number(part, "dispatches") >= kernels.len() as f64 && number(part, "dispatches_per_iteration") > 1.0);
-        assert!(number(part, "bytes") > 0.0 && number(part, "device_ms") < number(part, "wall_ms"));
+        assert!(number(part, "bytes") > 0.0 && number(part, "kernel_ms") < number(part, "wall_ms"));
         assert!((kernels.iter().map(|kernel| number(kernel, "share")).sum::<f64>() - 1.0).abs() < 1e-6);
     }
     assert!(json(&[&bench[..], &["--json"]].concat())["profile"].is_null());
+}
+
+#[test]
+fn time_on_the_cpu_is_told_kernel_by_kernel() {
+    let (folder, llama) = (tempfile::tempdir().unwrap(), fixture("llama-gqa"));
+    let trace = folder.path().join("trace.json");
+    let bench = ["bench", &llama, "--prompt-tokens", "3", "--new-tokens", "2", "--runs", "1", "--threads", "2"];
+    let measured = json(&[&bench[..], &["--profile", "--json", "--trace", trace.to_str().unwrap()]].concat());
+    let profile = &measured["profile"];
+    assert!(profile["peak_gflops"].as_f64().unwrap() > 0.0 && profile["peak_gb_per_s"].as_f64().unwrap() > 0.0);
+    let mut executions = 0.0;
+    for part in ["prompt", "token"] {
+        let number = |of: &Value, key: &str| of[key].as_f64().unwrap();
+        let kernels = profile[part]["kernels"].as_array().unwrap();
+        let matmul = kernels.iter().find(|k| k["code"] == "matmul F32").unwrap();
+        assert!(number(matmul, "bytes") > 0.0 && number(matmul, "operations") > 0.0);
+        assert!(number(&profile[part], "kernel_ms") <= number(&profile[part], "wall_ms"));
+        executions += number(&profile[part], "dispatches");
+    }
+    let events: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
+    let executed = events["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X");
+    assert_eq!(executed.count() as f64, 2.0 * executions, "one event for each of two threads");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use std::sync::Mutex;
 
 use castiron_runtime::cpu::attention::{Attention, Strided};
+use castiron_runtime::cpu::peaks::Peaks;
 use castiron_runtime::cpu::pool::Pool;
 use castiron_runtime::cpu::scratch::Scratch;
 
-use crate::machine::{Machine, median, noise};
+use crate::support::{median, noise};
 
 /// Layers whose caches take turns, so that they do not stay in the processor's.
 const LAYERS: usize = 30;
@@ -22,7 +23,7 @@ const CASES: [(&str, [usize; 5]); 6] = [
     ("decode", [8, 4, 1, 1024, 128]),
 ];
 
-pub fn report(pool: &mut Pool, machine: &Machine) {
+pub fn report(pool: &mut Pool, machine: &Peaks) {
     let columns = ["attention", "heads", "keys", "width", "ms", "GFLOP/s", "peak", "GB/s", "memory"];
     let [a, b, c, d, e, f, g, h, i] = columns;
     println!("{a:<10} {b:>6} {c:>6} {d:>6} {e:>9} {f:>8} {g:>7} {h:>8} {i:>7}");
@@ -41,7 +42,7 @@ pub fn report(pool: &mut Pool, machine: &Machine) {
 }
 
 /// Seconds for one layer.
-fn time(pool: &mut Pool, machine: &Machine, [g, r, s, t, d]: [usize; 5]) -> f64 {
+fn time(pool: &mut Pool, machine: &Peaks, [g, r, s, t, d]: [usize; 5]) -> f64 {
     let layers = if s == 1 { LAYERS } else { 1 };
     let extents = [1, g, r, s, t, d, d];
     let cache = g * t * d;

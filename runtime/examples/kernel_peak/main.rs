@@ -8,13 +8,14 @@
 //! are medians; peaks are the best of some runs, of sums that stay in registers and of reading memory.
 
 mod attention;
-mod machine;
 mod matmul;
 mod rows;
+mod support;
 
 use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::cpu::peaks::Peaks;
 use castiron_runtime::cpu::pool::Pool;
-use machine::{Machine, median};
+use support::median;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +26,9 @@ fn main() {
         costs(&mut pool);
     }
     if is_asked("matmul") || is_asked("attention") {
-        let machine = Machine::measure(&mut pool, Isa::detect());
+        let machine = Peaks::measure(&mut pool, Isa::detect());
+        let Peaks { isa, gflops, bandwidth } = machine;
+        println!("{isa:?}, {threads} threads: {gflops:.0} GFLOP/s f32, {bandwidth:.1} GB/s");
         if is_asked("matmul") {
             matmul::report(&mut pool, &machine);
         }

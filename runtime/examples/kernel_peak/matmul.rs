@@ -5,11 +5,12 @@ use std::hint::black_box;
 use std::sync::Mutex;
 
 use castiron_runtime::cpu::matmul::{Matmul, Rows, Tile};
+use castiron_runtime::cpu::peaks::Peaks;
 use castiron_runtime::cpu::pool::Pool;
 use castiron_runtime::cpu::scratch::Scratch;
 use castiron_runtime::weights::{Encoding, PackedMatrix, Source};
 
-use crate::machine::{Machine, median, noise};
+use crate::support::{median, noise};
 
 /// Columns and contracted extent.
 const N: usize = 4096;
@@ -17,7 +18,7 @@ const K: usize = 2048;
 /// Bytes of weights that take turns, so that they do not stay in the caches.
 const COLD: usize = 256 << 20;
 
-pub fn report(pool: &mut Pool, machine: &Machine) {
+pub fn report(pool: &mut Pool, machine: &Peaks) {
     println!("{:<8} {:>5} {:>9} {:>8} {:>7} {:>8} {:>7}", "matmul", "rows", "ms", "GFLOP/s", "peak", "GB/s", "memory");
     for encoding in Encoding::ALL {
         let shape = PackedMatrix { encoding, groups: 1, n: N, k: K };
@@ -47,7 +48,7 @@ fn pack(shape: &PackedMatrix) -> Vec<u8> {
 }
 
 /// Seconds of one product; the copies of the weight take turns.
-fn time(pool: &mut Pool, machine: &Machine, shape: &PackedMatrix, copies: &[u8], m: usize) -> f64 {
+fn time(pool: &mut Pool, machine: &Peaks, shape: &PackedMatrix, copies: &[u8], m: usize) -> f64 {
     let x = noise(m * K);
     let scratches: Vec<Mutex<Scratch>> = (0..pool.threads()).map(|_| Mutex::default()).collect();
     let (x, isa, size) = (x.as_slice(), machine.isa, shape.bytes().unwrap_or(0));

@@ -6,7 +6,7 @@ use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::cpu::row::RowFunction;
 use castiron_runtime::program::row::{Access, RowNode, RowNodeId, RowProgram, RowReduce};
 
-use crate::machine::{median, noise};
+use crate::support::{median, noise};
 
 const ELEMENTS: usize = 1 << 20;
 const RUNS: usize = 31;

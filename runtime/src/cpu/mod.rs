@@ -4,6 +4,7 @@ pub mod attention;
 pub(crate) mod executor;
 pub mod isa;
 pub mod matmul;
+pub mod peaks;
 pub mod pool;
 pub mod row;
 pub mod scratch;

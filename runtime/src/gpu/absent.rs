@@ -21,7 +21,7 @@ pub(crate) enum GpuModel {}
 impl GpuModel {
     /// # Errors
     /// Always.
-    pub fn open(_common: Arc<Common>, _options: &GpuOptions) -> Result<GpuModel, RunError> {
+    pub fn open(_common: Arc<Common>, _options: &GpuOptions, _profile: bool) -> Result<GpuModel, RunError> {
         Err(GpuError::NotBuilt.into())
     }
 

@@ -6,14 +6,13 @@
 //!
 //! ```text
 //!  options.rs  what is used and withheld       error.rs    what goes wrong
-//!  info.rs     what is known about adapters    profile.rs  where time went
-//!  executor/   all that needs wgpu             absent.rs   stands for it without the feature `gpu`
+//!  info.rs     what is known about adapters    absent.rs   stands for it without the feature `gpu`
+//!  executor/   all that needs wgpu
 //! ```
 
 mod error;
 mod info;
 mod options;
-mod profile;
 
 #[cfg(not(feature = "gpu"))]
 mod absent;
@@ -27,4 +26,3 @@ pub(crate) use executor::GpuModel;
 pub use executor::adapters;
 pub use info::{AdapterInfo, DeviceMemory};
 pub use options::{GpuOptions, Limits, Mask};
-pub use profile::{DispatchProfile, RunProfile};

@@ -14,9 +14,6 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// What is withheld, besides what the environment's `CASTIRON_GPU` says.
     pub mask: Mask,
-    /// Whether runs are measured, so that [`Session::profile`](crate::session::Session::profile) can
-    /// tell where their time goes. Measuring takes some time itself.
-    pub profile: bool,
 }
 
 /// What an adapter has and is not used, for tests and comparisons.

@@ -13,6 +13,7 @@ use crate::cpu::executor::{Bases, BoundEntry, WorkerMemory, bind};
 use crate::cpu::isa::Isa;
 use crate::cpu::pool::Pool;
 use crate::memory::AlignedBytes;
+use crate::profile::RunProfile;
 use crate::tensor::{Tensor, TensorRef};
 
 /// A model with threads to execute it.
@@ -20,6 +21,8 @@ pub(super) struct CpuModel {
     common: Arc<Common>,
     isa: Isa,
     threads: usize,
+    /// Whether runs are measured.
+    profile: bool,
     engine: Mutex<Engine>,
 }
 
@@ -36,7 +39,7 @@ impl CpuModel {
         let threads = pool.threads();
         let workers = (0..threads).map(|_| Mutex::default()).collect();
         let engine = Mutex::new(Engine { pool, workers, arena: AlignedBytes::default() });
-        Ok(CpuModel { common, isa: options.isa, threads, engine })
+        Ok(CpuModel { common, isa: options.isa, threads, profile: options.profile, engine })
     }
 
     pub fn threads(&self) -> usize {
@@ -46,7 +49,7 @@ impl CpuModel {
     pub fn session(self: Arc<Self>, extents: &Extents) -> Result<CpuSession, RunError> {
         let program = self.common.artifact.program();
         let (states, outputs) = (States::new(program, extents)?, outputs::empty(&program.entries));
-        Ok(CpuSession { model: self, states, bindings: Vec::new(), outputs })
+        Ok(CpuSession { model: self, states, bindings: Vec::new(), outputs, profile: None })
     }
 
     /// The engine, whose state is whole even if a run panicked.
@@ -74,6 +77,7 @@ pub(super) struct CpuSession {
     bindings: Vec<Binding>,
     /// Memory for the outputs of each entry, as large as any run has needed.
     outputs: Vec<Vec<AlignedBytes>>,
+    profile: Option<RunProfile>,
 }
 
 /// An entry bound to extents.
@@ -123,19 +127,23 @@ impl Executor for CpuSession {
         for (base, buffer) in bases[slots.buffers..].iter_mut().zip(&binding.bound.plan().buffers) {
             *base = arena.pointer().wrapping_add(buffer.offset);
         }
-        binding.bound.reserve(workers);
+        binding.bound.reserve(workers, self.model.profile);
         // SAFETY: inputs were checked against the types of the entry, and validation lets no kernel
         // write them; outputs and states were allocated for these extents, and are borrowed with the
         // session; weights are mapped, of checked sizes, and not written; the arena holds the plan.
         let done = unsafe { binding.bound.run(pool, workers, &binding.bases) };
         drop(engine);
-        done.map_err(|failure| RunError::Index {
+        self.profile = done.map_err(|failure| RunError::Index {
             kernel: failure.kernel,
             source_name: failure.source,
             index: failure.index,
             extent: failure.extent,
         })?;
         Ok(Results { types: self.bindings[0].bound.outputs(), bytes: &self.outputs[call.entry] })
+    }
+
+    fn profile(&self) -> Option<&RunProfile> {
+        self.profile.as_ref()
     }
 }
 

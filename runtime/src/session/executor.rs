@@ -4,8 +4,8 @@ use castiron_ir::DType;
 
 use super::RunError;
 use super::extents::Extents;
-use crate::gpu::RunProfile;
 use crate::memory::AlignedBytes;
+use crate::profile::RunProfile;
 use crate::tensor::TensorRef;
 
 /// How many bound entries a session keeps: a decoding loop needs one, a prompt another.

@@ -25,6 +25,9 @@ pub struct Options {
     pub isa: Isa,
     /// What executes it; by default, the CPU.
     pub device: Device,
+    /// Whether runs are measured, so that [`Session::profile`] can tell where their time goes. Measuring takes
+    /// some time itself.
+    pub profile: bool,
 }
 
 /// What executes a model.
@@ -40,7 +43,7 @@ pub enum Device {
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { threads, isa: Isa::detect(), device: Device::Cpu }
+        Options { threads, isa: Isa::detect(), device: Device::Cpu, profile: false }
     }
 }
 
@@ -86,7 +89,7 @@ impl Model {
         let common = Arc::new(Common { artifact, tables });
         let engine = match &options.device {
             Device::Cpu => Engine::Cpu(Arc::new(CpuModel::new(common.clone(), &options)?)),
-            Device::Gpu(gpu) => Engine::Gpu(Arc::new(GpuModel::open(common.clone(), gpu)?)),
+            Device::Gpu(gpu) => Engine::Gpu(Arc::new(GpuModel::open(common.clone(), gpu, options.profile)?)),
         };
         Ok(Model { common, options: Arc::new(options), engine })
     }

@@ -5,7 +5,7 @@ use super::extents::Extents;
 use super::infer::{choose, infer};
 use super::model::Model;
 use super::{Outputs, RunError};
-use crate::gpu::RunProfile;
+use crate::profile::RunProfile;
 use crate::tensor::TensorRef;
 
 /// What outlives the calls of a model's entries: states, results, and entries bound to recent extents.
@@ -104,8 +104,8 @@ impl Session {
         self.call(entry, inputs, Some(outputs))
     }
 
-    /// Where the time of the last run went that came to its end, on a GPU that was opened with
-    /// [`GpuOptions::profile`](crate::gpu::GpuOptions::profile).
+    /// Where the time of the last run went that came to its end, if the model was opened with
+    /// [`Options::profile`](super::Options::profile).
     pub fn profile(&self) -> Option<&RunProfile> {
         self.executor.profile()
     }

@@ -1,9 +1,10 @@
 //! What is measured of runs.
 
 use castiron_runtime::artifact::Artifact;
-use castiron_runtime::gpu::{GpuError, GpuOptions, Mask, RunProfile};
+use castiron_runtime::gpu::{GpuError, GpuOptions, Mask};
+use castiron_runtime::profile::{KernelProfile, RunProfile};
 use castiron_runtime::program::gpu::GpuProgram;
-use castiron_runtime::session::{Model, RunError};
+use castiron_runtime::session::{Model, Options, RunError};
 use castiron_runtime::tensor::TensorRef;
 
 use crate::fixtures::{looped, scale};
@@ -11,8 +12,8 @@ use crate::shaders::*;
 use crate::support::*;
 
 fn open(fixture: &Fixture, mask: Mask) -> Result<Model, RunError> {
-    let gpu = GpuOptions { mask, profile: true, ..GpuOptions::default() };
-    Model::new(Artifact::from_bytes(&fixture.bytes()).unwrap(), on(gpu))
+    let options = Options { profile: true, ..on(GpuOptions { mask, ..GpuOptions::default() }) };
+    Model::new(Artifact::from_bytes(&fixture.bytes()).unwrap(), options)
 }
 
 fn whole() -> Mask {
@@ -35,16 +36,14 @@ fn each_dispatch_is_measured() {
         let outputs = session.run("main", &inputs).unwrap();
         assert_eq!(outputs.get("y").unwrap().as_f32().unwrap(), expected);
         let profile = session.profile().unwrap().clone();
-        let shaders: Vec<&str> = profile.dispatches.iter().map(|d| d.shader.as_str()).collect();
+        let shaders: Vec<&str> = profile.kernels.iter().map(|d| d.code.as_str()).collect();
         assert_eq!(shaders, ["begin", "sum", "fma", "end"]);
-        let of = |f: fn(&castiron_runtime::gpu::DispatchProfile) -> u64| {
-            profile.dispatches.iter().map(f).collect::<Vec<_>>()
-        };
+        let of = |f: fn(&KernelProfile) -> u64| profile.kernels.iter().map(f).collect::<Vec<_>>();
         assert_eq!(of(|d| u64::from(d.count)), [1, 3, 3, 1]);
         assert_eq!(of(|d| d.stage as u64), [0, 1, 1, 2]);
         assert_eq!(of(|d| d.bytes), [80, 3 * 80, 3 * (40 + 20 + 40), 80]);
         assert_eq!(of(|d| u64::from(d.kernels[0])), [0, 1, 2, 3]);
-        assert_eq!(profile.dispatches[2].label, "k2");
+        assert_eq!(profile.kernels[2].label, "k2");
         assert_eq!((profile.count(), profile.submissions, profile.per_iteration()), (8, 1, 2));
         assert!(profile.nanoseconds() > 0, "{profile:?}");
     }
@@ -82,7 +81,7 @@ fn many_dispatches_are_measured() {
         session.run("main", &inputs).unwrap();
         let profile: &RunProfile = session.profile().unwrap();
         assert_eq!((profile.count(), profile.per_iteration()), (2 + 3 * 701, 701));
-        assert!(profile.dispatches.iter().all(|d| d.nanoseconds > 0), "{profile:?}");
+        assert!(profile.kernels.iter().all(|d| d.nanoseconds > 0), "{profile:?}");
     }
 }
 

@@ -316,6 +316,7 @@ pub(super) struct Verify {
 #[command(after_help = "Examples:
   castiron bench smol.iron --prompt-tokens 512 --new-tokens 128
   castiron bench minilm.iron --batch 8 --seq 128 --json
+  castiron bench smol.iron --threads 2 --profile --trace smol.json
   castiron bench smol.iron --device 0 --profile")]
 pub(super) struct Bench {
     #[command(flatten)]
@@ -335,9 +336,13 @@ pub(super) struct Bench {
     /// How often to measure
     #[arg(long, default_value_t = 5)]
     pub runs: usize,
-    /// Show where the time of a GPU goes, kernel by kernel
+    /// Show where the time goes, kernel by kernel
     #[arg(long)]
     pub profile: bool,
+    /// Write the kernels of a prompt and of a token, or of a batch, to a file that Perfetto and Chrome show
+    /// (CPU only)
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
 }
 
 /// Show what the compiler makes of a model, stage by stage

@@ -11,13 +11,13 @@ use castiron_runtime::text::Sampling;
 use serde_json::{Value, json};
 
 use super::arguments::Bench;
-use super::profile::Part;
+use super::profile::Profile;
 use super::workload::{self, Texts};
-use super::{Outcome, load, profile};
+use super::{Outcome, load, output};
 
 pub(super) fn run(arguments: &Bench) -> Outcome {
     let options = load::options(&arguments.executed.source.compiling, &arguments.executed.machine);
-    let profiled = arguments.profile.then(|| profile::options(options.clone())).transpose()?;
+    let profiled = (arguments.profile || arguments.trace.is_some()).then(|| options.clone());
     // A checkpoint is compiled beforehand, so that loading measures what a user of artifacts sees.
     let artifact = load::artifact(&arguments.executed.source, &arguments.executed.machine)?;
     let start = Instant::now();
@@ -38,11 +38,15 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
     });
     // Measuring takes time of its own, so that it comes afterwards, with a device of its own.
     drop(pipeline);
-    let measure = |options| profile::measure(arguments, artifact.as_ref(), options);
-    let parts = profiled.map(measure).transpose()?.unwrap_or_default();
+    let measure = |options| Profile::measure(arguments, artifact.as_ref(), options);
+    let profile = profiled.map(measure).transpose()?;
+    if let (Some(path), Some(profile)) = (&arguments.trace, &profile) {
+        output::write_whole(path, &serde_json::to_vec(&profile.trace())?)?;
+    }
+    let profile = profile.filter(|_| arguments.profile);
     if arguments.executed.json {
-        if arguments.profile {
-            object["profile"] = profile::to_json(&parts);
+        if let Some(profile) = &profile {
+            object["profile"] = profile.to_json();
         }
         println!("{object}");
     } else if let Some(fields) = object.as_object() {
@@ -50,7 +54,7 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
             .iter()
             .filter(|(k, v)| *k != "runs" && !v.is_null())
             .for_each(|(key, value)| println!("{key:<22} {value}"));
-        parts.iter().for_each(Part::print);
+        profile.iter().for_each(Profile::print);
     }
     Ok(ExitCode::SUCCESS)
 }

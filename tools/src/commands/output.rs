@@ -1,7 +1,8 @@
 //! What commands print besides their results: progress on standard error, errors, sizes.
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use castiron_frontends::checkpoint::source::Progress;
@@ -30,6 +31,19 @@ pub(super) fn bytes_bar(what: &str, total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:>10} {bar:40} {bytes:>10} of {total_bytes} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(what.to_owned())
+}
+
+/// Writes a file under another name first, so that the path never holds a part of it.
+///
+/// # Errors
+/// A file system that refuses.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(named)?;
+    file.write_all(bytes).map_err(named)?;
+    file.persist(path).map_err(|e| named(e.error))?;
+    Ok(())
 }
 
 /// Bytes for people.

@@ -1,11 +1,13 @@
-//! `castiron bench --profile`: where the time of a GPU goes, kernel by kernel.
+//! `castiron bench --profile`: where the time goes, kernel by kernel.
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 use castiron_ir::Task;
-use castiron_runtime::gpu::{DispatchProfile, GpuOptions, RunProfile};
+use castiron_runtime::cpu::peaks::Peaks;
+use castiron_runtime::cpu::pool::Pool;
+use castiron_runtime::profile::{Event, KernelProfile, RunProfile};
 use castiron_runtime::session::{Device, Model, Options, Session};
 use castiron_runtime::tasks::generate::CHUNK;
 use castiron_runtime::tensor::TensorRef;
@@ -15,36 +17,54 @@ use super::arguments::Bench;
 use super::output;
 use super::workload::{self, Texts};
 
-/// Options for a device that measures.
-///
-/// # Errors
-/// A device that is no GPU.
-pub(super) fn options(options: Options) -> Result<Options, Box<dyn Error>> {
-    match options.device {
-        Device::Gpu(gpu) => Ok(Options { device: Device::Gpu(GpuOptions { profile: true, ..gpu }), ..options }),
-        Device::Cpu => {
-            Err("--profile is for GPUs so far: choose one with --device, or the best with --target wgsl".into())
+/// What was measured.
+pub(super) struct Profile {
+    parts: Vec<Part>,
+    /// What the CPU can do, if it executed the model.
+    peaks: Option<Peaks>,
+}
+
+impl Profile {
+    /// Measures a prompt and the tokens after it, or a batch of texts.
+    pub fn measure(arguments: &Bench, artifact: &Path, options: Options) -> Result<Profile, Box<dyn Error>> {
+        let peaks = match options.device {
+            Device::Cpu => Some(Peaks::measure(&mut Pool::new(options.threads)?, options.isa)),
+            Device::Gpu(_) => None,
+        };
+        let model = Model::open(artifact, Options { profile: true, ..options })?;
+        let generates = model.artifact().description().task == Task::TextGeneration;
+        let parts = if generates { generate(arguments, &model)? } else { batch(arguments, &model)? };
+        Ok(Profile { parts, peaks })
+    }
+
+    /// As JSON: the parts by name, and the peaks.
+    pub fn to_json(&self) -> Value {
+        let mut object: Map<String, Value> =
+            self.parts.iter().map(|part| (part.name.to_owned(), part.to_json())).collect();
+        if let Some(peaks) = self.peaks {
+            object.insert("peak_gflops".to_owned(), peaks.gflops.into());
+            object.insert("peak_gb_per_s".to_owned(), peaks.bandwidth.into());
         }
+        object.into()
     }
-}
 
-/// Measures a prompt and the tokens after it, or a batch of texts.
-pub(super) fn measure(arguments: &Bench, artifact: &Path, options: Options) -> Result<Vec<Part>, Box<dyn Error>> {
-    let model = Model::open(artifact, options)?;
-    if model.artifact().description().task == Task::TextGeneration {
-        generate(arguments, &model)
-    } else {
-        batch(arguments, &model)
+    /// Prints a table of each part for people.
+    pub fn print(&self) {
+        if let Some(Peaks { isa, gflops, bandwidth }) = self.peaks {
+            println!("\n{isa:?}: at most {gflops:.0} GFLOP/s of f32 and {bandwidth:.1} GB/s from memory");
+        }
+        self.parts.iter().for_each(|part| part.print(self.peaks));
     }
-}
 
-/// As JSON, by name.
-pub(super) fn to_json(parts: &[Part]) -> Value {
-    parts.iter().map(|part| (part.name.to_owned(), part.to_json())).collect::<Map<_, _>>().into()
+    /// The last run of each part as a trace that Perfetto and Chrome show, a process for each part.
+    pub fn trace(&self) -> Value {
+        let events = self.parts.iter().enumerate().flat_map(|(process, part)| part.trace(process));
+        json!({ "displayTimeUnit": "ns", "traceEvents": events.collect::<Vec<_>>() })
+    }
 }
 
 /// Runs that were measured, added up.
-pub(super) struct Part {
+struct Part {
     name: &'static str,
     /// What it is, for people.
     title: String,
@@ -53,7 +73,9 @@ pub(super) struct Part {
     wall_ms: f64,
     submissions: u64,
     per_iteration: usize,
-    dispatches: Vec<DispatchProfile>,
+    kernels: Vec<KernelProfile>,
+    /// Of the last run.
+    events: Vec<Event>,
 }
 
 fn generate(arguments: &Bench, model: &Model) -> Result<Vec<Part>, Box<dyn Error>> {
@@ -101,8 +123,8 @@ fn batch(arguments: &Bench, model: &Model) -> Result<Vec<Part>, Box<dyn Error>> 
 
 impl Part {
     fn new(name: &'static str, title: String) -> Part {
-        let (dispatches, runs) = (Vec::new(), 1);
-        Part { name, title, runs, wall_ms: 0.0, submissions: 0, per_iteration: 0, dispatches }
+        let (kernels, events) = (Vec::new(), Vec::new());
+        Part { name, title, runs: 1, wall_ms: 0.0, submissions: 0, per_iteration: 0, kernels, events }
     }
 
     /// Forgets what was measured.
@@ -132,25 +154,52 @@ impl Part {
     fn add(&mut self, profile: &RunProfile) {
         self.submissions += profile.submissions;
         self.per_iteration = self.per_iteration.max(profile.per_iteration());
-        for new in &profile.dispatches {
-            let same = |old: &&mut DispatchProfile| (old.kernels, &old.shader) == (new.kernels, &new.shader);
-            match self.dispatches.iter_mut().find(same) {
-                Some(old) => {
+        let mut places = Vec::new();
+        for new in &profile.kernels {
+            let same = |old: &KernelProfile| (old.kernels, &old.code) == (new.kernels, &new.code);
+            let place = self.kernels.iter().position(same);
+            places.push(place.unwrap_or(self.kernels.len()));
+            match place {
+                Some(place) => {
+                    let old = &mut self.kernels[place];
                     old.count += new.count;
                     old.nanoseconds += new.nanoseconds;
                     old.bytes += new.bytes;
+                    old.operations += new.operations;
                 }
-                None => self.dispatches.push(new.clone()),
+                None => self.kernels.push(new.clone()),
             }
         }
+        let placed =
+            profile.events.iter().map(|event| Event { kernel: places[event.kernel as usize] as u32, ..*event });
+        self.events = placed.collect();
     }
 
-    /// The dispatches in numbers, those that take longest first.
+    /// The events of the last run in the format of Chrome's traces, in microseconds.
+    fn trace(&self, process: usize) -> impl Iterator<Item = Value> + '_ {
+        let name = json!({ "name": "process_name", "ph": "M", "pid": process, "args": { "name": self.title } });
+        let event = move |event: &Event| {
+            let KernelProfile { kernels, label, code, .. } = &self.kernels[event.kernel as usize];
+            json!({
+                "name": label,
+                "cat": code,
+                "ph": "X",
+                "pid": process,
+                "tid": event.worker,
+                "ts": event.start as f64 / 1e3,
+                "dur": (event.end - event.start) as f64 / 1e3,
+                "args": { "kernel": kernels[0], "code": code },
+            })
+        };
+        std::iter::once(name).chain(self.events.iter().map(event))
+    }
+
+    /// The kernels in numbers, those that take longest first.
     fn rows(&self) -> Vec<Row<'_>> {
         let runs = f64::from(self.runs);
-        let total: u64 = self.dispatches.iter().map(|d| d.nanoseconds).sum();
-        let row = |dispatch| Row::new(dispatch, runs, total as f64);
-        let mut rows: Vec<Row<'_>> = self.dispatches.iter().map(row).collect();
+        let total: u64 = self.kernels.iter().map(|k| k.nanoseconds).sum();
+        let row = |kernel| Row::new(kernel, runs, total as f64);
+        let mut rows: Vec<Row<'_>> = self.kernels.iter().map(row).collect();
         rows.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         rows
     }
@@ -163,14 +212,15 @@ impl Part {
             "dispatches_per_iteration": self.per_iteration,
             "submissions": self.submissions as f64 / runs,
             "bytes": sum(|row| row.bytes),
-            "device_ms": sum(|row| row.ms),
+            "operations": sum(|row| row.operations),
+            "kernel_ms": sum(|row| row.ms),
             "wall_ms": self.wall_ms / runs,
             "kernels": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         })
     }
 
-    /// Prints a table for people.
-    pub fn print(&self) {
+    /// Prints a table for people; with the peaks, what share of them is reached.
+    fn print(&self, peaks: Option<Peaks>) {
         let (object, rows) = (self.to_json(), self.rows());
         println!("\nprofile of {}", self.title);
         let number = |key: &str| object[key].as_f64().unwrap_or(0.0);
@@ -178,59 +228,77 @@ impl Part {
             println!("{key:<24} {}", number(key));
         }
         println!("{:<24} {}", "bytes", output::bytes(number("bytes") as u64));
-        for key in ["device_ms", "wall_ms"] {
+        for key in ["kernel_ms", "wall_ms"] {
             println!("{key:<24} {:.3}", number(key));
         }
         let labels = rows.iter().map(|row| row.label.len()).max().unwrap_or(0).max(7);
-        let shaders = rows.iter().map(|row| row.shader.len()).max().unwrap_or(0).max(7);
+        let codes = rows.iter().map(|row| row.code.len()).max().unwrap_or(0).max(4);
         println!(
-            "\n{:<labels$}  {:<shaders$} {:>6} {:>9} {:>6} {:>7}",
-            "kernels", "shader", "calls", "ms", "share", "GB/s"
+            "\n{:<labels$}  {:<codes$} {:>6} {:>9} {:>6} {:>15} {:>14}",
+            "kernels", "code", "calls", "ms", "share", "GB/s", "GFLOP/s"
         );
-        for Row { label, shader, calls, ms, share, rate, .. } in rows {
+        for row in rows {
+            let of = |rate: f64, peak: fn(&Peaks) -> f64| match &peaks {
+                Some(peaks) => format!("{rate:.1} {:>4.0} %", 100.0 * rate / peak(peaks)),
+                None => format!("{rate:.2}"),
+            };
+            let (bytes, operations) = (of(row.gb_per_s(), |p| p.bandwidth), of(row.gflops(), |p| p.gflops));
+            let operations = if row.operations > 0.0 { operations } else { String::new() };
+            let Row { label, code, calls, ms, share, .. } = row;
             let share = 100.0 * share;
-            println!("{label:<labels$}  {shader:<shaders$} {calls:>6.0} {ms:>9.3} {share:>5.1}% {rate:>7.2}");
+            println!(
+                "{label:<labels$}  {code:<codes$} {calls:>6.0} {ms:>9.3} {share:>5.1}% {bytes:>15} {operations:>14}"
+            );
         }
     }
 }
 
-/// A dispatch in numbers.
+/// A kernel in numbers, of one run.
 struct Row<'a> {
     label: String,
-    shader: &'a str,
+    code: &'a str,
     calls: f64,
     bytes: f64,
+    operations: f64,
     ms: f64,
-    /// Of the time of all dispatches.
+    /// Of the time of all kernels.
     share: f64,
-    /// Bytes for each nanosecond.
-    rate: f64,
 }
 
 impl Row<'_> {
-    fn new(dispatch: &DispatchProfile, runs: f64, total: f64) -> Row<'_> {
-        let ([first, last], nanoseconds) = (dispatch.kernels, dispatch.nanoseconds as f64);
+    fn new(kernel: &KernelProfile, runs: f64, total: f64) -> Row<'_> {
+        let ([first, last], nanoseconds) = (kernel.kernels, kernel.nanoseconds as f64);
         let numbers = if first == last { first.to_string() } else { format!("{first}-{last}") };
         Row {
-            label: format!("{numbers} {}", dispatch.label),
-            shader: &dispatch.shader,
-            calls: f64::from(dispatch.count) / runs,
-            bytes: dispatch.bytes as f64 / runs,
+            label: format!("{numbers} {}", kernel.label),
+            code: &kernel.code,
+            calls: f64::from(kernel.count) / runs,
+            bytes: kernel.bytes as f64 / runs,
+            operations: kernel.operations as f64 / runs,
             ms: nanoseconds / runs / 1e6,
             share: nanoseconds / total.max(1.0),
-            rate: dispatch.bytes as f64 / nanoseconds.max(1.0),
         }
+    }
+
+    fn gb_per_s(&self) -> f64 {
+        self.bytes / self.ms.max(1e-6) / 1e6
+    }
+
+    fn gflops(&self) -> f64 {
+        self.operations / self.ms.max(1e-6) / 1e6
     }
 
     fn to_json(&self) -> Value {
         json!({
             "kernels": self.label,
-            "shader": self.shader,
+            "code": self.code,
             "calls": self.calls,
             "bytes": self.bytes,
+            "operations": self.operations,
             "ms": self.ms,
             "share": self.share,
-            "gb_per_s": self.rate,
+            "gb_per_s": self.gb_per_s(),
+            "gflops": self.gflops(),
         })
     }
 }

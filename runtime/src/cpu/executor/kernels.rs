@@ -1,6 +1,7 @@
 //! Bound kernels, each executed by all workers together.
 #![allow(unsafe_code)] // Kernels take pointers; binding has checked where they point.
 
+use super::measure::Part;
 use super::operand::Address;
 use super::run::Run;
 use super::work::RowWork;
@@ -24,6 +25,8 @@ pub(crate) struct WorkerMemory {
     pub kernel: Scratch,
     /// For operands of row programs.
     pub staging: Scratch,
+    /// What is measured, if it is.
+    pub(super) parts: Option<Vec<Part>>,
 }
 
 /// A kernel that is ready to run.
@@ -109,6 +112,17 @@ pub(super) struct AttentionKernel {
 }
 
 impl BoundKernel {
+    /// Its archetype and the encoding of its weights, for people.
+    pub fn code(&self) -> String {
+        match self {
+            BoundKernel::Rows(_) => "rows".to_owned(),
+            BoundKernel::Matmul(kernel) if !kernel.encodings.is_empty() => "matmul, mixed".to_owned(),
+            BoundKernel::Matmul(kernel) => format!("matmul {:?}", kernel.matrix.encoding),
+            BoundKernel::Product(_) => "product".to_owned(),
+            BoundKernel::Attention(_) => "attention".to_owned(),
+        }
+    }
+
     /// Does this worker's share.
     ///
     /// # Safety
@@ -162,7 +176,7 @@ unsafe fn finish(epilogue: &RowWork, run: &Run<'_>, m: usize, tile: &Tile, stagi
 
 impl MatmulKernel {
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
-        let WorkerMemory { kernel, staging } = memory;
+        let WorkerMemory { kernel, staging, .. } = memory;
         let mut carver = staging.carve();
         let staging = carver.take::<f32>(self.epilogue.staging);
         let encoding = self.encodings.get(run.iteration).copied().unwrap_or(self.matrix.encoding);
@@ -181,7 +195,7 @@ impl MatmulKernel {
 
 impl ProductKernel {
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
-        let WorkerMemory { kernel, staging } = memory;
+        let WorkerMemory { kernel, staging, .. } = memory;
         let mut carver = staging.carve();
         let staging = carver.take::<f32>(self.epilogue.staging);
         let at = |factor: &Factor, batch: usize| -> *const f32 {

@@ -5,6 +5,7 @@
 //!  kernels.rs  bound kernels, executed by workers   nest.rs   long rows, few outer axes
 //!  work.rs     a row program on part of a row       parts.rs  row programs that ask where they are
 //!  operand.rs  addresses                            convert.rs element types
+//!  run.rs      what workers know                    measure.rs where time goes
 //! ```
 //!
 //! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
@@ -14,6 +15,7 @@
 mod bind;
 mod convert;
 mod kernels;
+mod measure;
 mod nest;
 mod operand;
 mod parts;
@@ -22,14 +24,17 @@ mod work;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use castiron_ir::DType;
 
 use super::pool::{Pool, Worker};
 use crate::plan::MemoryPlan;
+use crate::profile::RunProfile;
 pub(crate) use bind::bind;
 use kernels::BoundKernel;
 pub(crate) use kernels::WorkerMemory;
+use measure::{Cost, Part};
 pub(crate) use run::Bases;
 use run::{Failure, Run};
 
@@ -53,7 +58,12 @@ pub(crate) struct BoundEntry {
 /// Where a bound kernel comes from.
 #[derive(Debug)]
 struct Origin {
+    /// Number of the kernel.
+    number: u32,
     label: String,
+    /// Its archetype, and the encoding of its weights.
+    code: String,
+    cost: Cost,
     /// For each operand of its row program, what its index is read from; empty if it has none.
     indices: Vec<String>,
 }
@@ -111,16 +121,18 @@ impl BoundEntry {
         self.operations
     }
 
-    /// Makes sure that workers have the scratch memory that the kernels need.
-    pub fn reserve(&self, memory: &mut [Mutex<WorkerMemory>]) {
+    /// Makes sure that workers have the scratch memory that the kernels need, and room for what is measured if
+    /// it is.
+    pub fn reserve(&self, memory: &mut [Mutex<WorkerMemory>], is_measured: bool) {
         for worker in memory {
             let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
             worker.kernel.reserve(self.scratch.0);
             worker.staging.reserve(crate::cpu::scratch::Scratch::bytes_of::<f32>(self.scratch.1));
+            worker.parts = is_measured.then(|| Vec::with_capacity(self.executions()));
         }
     }
 
-    /// Executes the entry.
+    /// Executes the entry; gives where the time went if memory was reserved for that.
     ///
     /// # Errors
     /// An index from memory that is out of range; what the entry writes is then unspecified.
@@ -134,16 +146,21 @@ impl BoundEntry {
         pool: &mut Pool,
         memory: &[Mutex<WorkerMemory>],
         bases: &Bases,
-    ) -> Result<(), Box<IndexFailure>> {
-        let failure = Failure::new();
+    ) -> Result<Option<RunProfile>, Box<IndexFailure>> {
+        let (failure, start) = (Failure::new(), Instant::now());
         assert!(bases.0.len() == self.slots.count && memory.len() >= pool.threads(), "memory of a run");
         pool.run(&|worker| {
             let mut memory = memory[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the caller's contract.
-            unsafe { self.walk(worker, bases, &failure, &mut memory) };
+            unsafe { self.walk(worker, (bases, start), &failure, &mut memory) };
         });
         match failure.into_report() {
-            None => Ok(()),
+            None => {
+                let is_measured = memory
+                    .first()
+                    .is_some_and(|worker| worker.lock().unwrap_or_else(PoisonError::into_inner).parts.is_some());
+                Ok(is_measured.then(|| self.profile(memory)))
+            }
             Some(report) => {
                 let origin = &self.origins[report.kernel];
                 let source = origin.indices.get(report.operand).cloned().unwrap_or_default();
@@ -157,7 +174,14 @@ impl BoundEntry {
     ///
     /// # Safety
     /// As [`BoundEntry::run`].
-    unsafe fn walk(&self, worker: Worker<'_>, bases: &Bases, failure: &Failure, memory: &mut WorkerMemory) {
+    unsafe fn walk(
+        &self,
+        worker: Worker<'_>,
+        (bases, start): (&Bases, Instant),
+        failure: &Failure,
+        memory: &mut WorkerMemory,
+    ) {
+        let is_measured = memory.parts.is_some();
         let mut run = Run { worker, bases: &bases.0, iteration: 0, time: 0, kernel: 0, failure };
         for stage in &self.stages {
             for iteration in 0..stage.count {
@@ -165,7 +189,13 @@ impl BoundEntry {
                 for number in stage.kernels.clone() {
                     run.kernel = number;
                     // SAFETY: the caller's contract; all workers walk the same way.
-                    unsafe { self.kernels[number].execute(&run, memory) };
+                    let mut execute = || unsafe { self.kernels[number].execute(&run, memory) };
+                    if is_measured {
+                        let part = Part::of(start, execute);
+                        memory.parts.as_mut().into_iter().for_each(|parts| parts.push(part));
+                    } else {
+                        execute();
+                    }
                     worker.barrier();
                     if failure.is_before(run.time) {
                         return;

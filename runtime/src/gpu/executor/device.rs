@@ -50,12 +50,12 @@ impl Gpu {
     /// # Errors
     /// No such adapter, an adapter that gives no device or cannot measure though it is asked to, or
     /// settings of the environment that mean nothing.
-    pub fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
+    pub fn open(options: &GpuOptions, profile: bool) -> Result<Gpu, GpuError> {
         let mask = options.mask.and(Mask::from_environment()?);
         let (adapter, mut info) = adapter::choose(options.adapter.as_deref())?;
         let is_cpu = adapter.get_info().device_type == DeviceType::Cpu;
-        let wanted = wanted_features(&adapter, mask, is_cpu, options.profile);
-        if options.profile && !wanted.contains(wgpu::Features::TIMESTAMP_QUERY) {
+        let wanted = wanted_features(&adapter, mask, is_cpu, profile);
+        if profile && !wanted.contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(GpuError::NoTimestamps { adapter: info.name });
         }
         let mut limits = adapter.limits();
@@ -72,7 +72,7 @@ impl Gpu {
         let faults = listen(&device);
         let class = mask.class.unwrap_or(if is_cpu { AdapterClass::Cpu } else { AdapterClass::Gpu });
         let is_shared = wanted.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
-        let clock = options.profile.then(|| Clock::new(&queue, wanted));
+        let clock = profile.then(|| Clock::new(&queue, wanted));
         let (features, submissions) = (Features::NONE, AtomicU64::new(0));
         let mut gpu = Gpu { device, queue, info, features, class, clock, submissions, is_shared, faults };
         let subgroups = wanted.contains(wgpu::Features::SUBGROUP) && probe::has_useful_subgroups(&gpu)?;

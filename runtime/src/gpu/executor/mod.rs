@@ -28,6 +28,6 @@ mod states;
 mod timer;
 mod weights;
 
-use super::{AdapterInfo, DeviceMemory, GpuError, GpuOptions, Limits, Mask, profile};
+use super::{AdapterInfo, DeviceMemory, GpuError, GpuOptions, Limits, Mask};
 pub use adapter::adapters;
 pub(crate) use model::GpuModel;

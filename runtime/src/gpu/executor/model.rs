@@ -31,9 +31,9 @@ impl GpuModel {
     ///
     /// # Errors
     /// No such adapter, an artifact that was not compiled for GPUs, or weights that the device does not take.
-    pub fn open(common: Arc<Common>, options: &GpuOptions) -> Result<GpuModel, RunError> {
+    pub fn open(common: Arc<Common>, options: &GpuOptions, profile: bool) -> Result<GpuModel, RunError> {
         let program = common.artifact.gpu_program()?.ok_or(GpuError::NotCompiled)?;
-        let gpu = Gpu::open(options)?;
+        let gpu = Gpu::open(options, profile)?;
         let weights = Weights::upload(&gpu, &common.artifact, &program)?;
         Ok(GpuModel { common, gpu, program, weights, pipelines: Pipelines::default(), memory: Mutex::default() })
     }

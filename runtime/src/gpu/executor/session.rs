@@ -9,13 +9,13 @@ use super::device::{WORD, lock};
 use super::groups::Ready;
 use super::memory::{Kept, Memory};
 use super::model::GpuModel;
-use super::profile::RunProfile;
 use super::report;
 use super::spans::Span;
 use super::staging::Piece;
 use super::states::States;
 use super::timer::Timing;
 use crate::memory::AlignedBytes;
+use crate::profile::RunProfile;
 use crate::program::EntryProgram;
 use crate::session::executor::{BINDINGS, Call, Executor, Results};
 use crate::session::extents::Extents;
@@ -190,7 +190,7 @@ impl GpuSession {
         })?;
         *has_reports = failure.is_some();
         let submissions = gpu.submissions() - submissions;
-        self.profile = dispatches.map(|dispatches| RunProfile { submissions, dispatches });
+        self.profile = dispatches.map(|kernels| RunProfile { submissions, kernels, events: Vec::new() });
         failure.map_or(Ok(()), Err)
     }
 }

@@ -11,8 +11,8 @@ use super::GpuError;
 use super::bind::BoundEntry;
 use super::device::Gpu;
 use super::groups::Execution;
-use super::profile::DispatchProfile;
 use super::staging::Piece;
+use crate::profile::KernelProfile;
 use crate::program::EntryProgram;
 use crate::program::gpu::Shader;
 
@@ -118,7 +118,7 @@ impl Timing<'_> {
         shaders: &[Shader],
         bound: &BoundEntry,
         bytes: &[u8],
-    ) -> Vec<DispatchProfile> {
+    ) -> Vec<KernelProfile> {
         let mut times = bytes.chunks_exact(PAIR).map(|pair| {
             let tick = |at: usize| pair[at..].first_chunk().copied().map_or(0, u64::from_le_bytes);
             // Clocks of few bits begin anew; what was measured then says nothing.
@@ -131,10 +131,10 @@ impl Timing<'_> {
                 let [from, to] = dispatch.kernels;
                 let kernels = &entry.kernels[from as usize..=to as usize];
                 let label = kernels.iter().map(|kernel| kernel.label.as_str()).collect::<Vec<_>>().join(", ");
-                let shader = shaders[dispatch.key.shader as usize].name.clone();
+                let code = shaders[dispatch.key.shader as usize].name.clone();
                 let count = (0..*count as usize).filter(|&iteration| dispatch.is_in(iteration)).count() as u32;
                 let bytes = u64::from(count) * dispatch.bindings.iter().map(|bound| bound.bytes()).sum::<u64>();
-                DispatchProfile { kernels: [from, to], label, shader, stage, count, nanoseconds: 0, bytes }
+                KernelProfile { kernels: [from, to], label, code, stage, count, nanoseconds: 0, bytes, operations: 0 }
             }));
             for iteration in 0..*count as usize {
                 let executed = profiles[first..].iter_mut().zip(dispatches).filter(|(_, d)| d.is_in(iteration));

@@ -27,6 +27,8 @@ impl Binder<'_> {
         let (lhs_extents, rhs_extents) = (over(m), over(n));
         let lhs = self.resolver.view("the left operand", &product.lhs, &lhs_extents)?;
         let rhs = self.resolver.view("the right operand", &product.rhs, &rhs_extents)?;
+        self.touch(&lhs, &lhs_extents);
+        self.touch(&rhs, &rhs_extents);
         let flat = self.operands(&product.epilogue, 1, &extents)?;
         let factors = [("the left operand", &lhs, &*lhs_extents), ("the right operand", &rhs, &*rhs_extents)];
         check_hazards(&flat, &factors)?;
@@ -78,6 +80,8 @@ impl Binder<'_> {
         let spans: Vec<Span<'_>> =
             operands.iter().map(|(name, view, extents)| Span { name, view, extents, in_place: false }).collect();
         hazard::check(&spans, &[Span { name: "the result", view: &out, extents: &[b, g, r, s, e], in_place: false }])?;
+        operands.iter().for_each(|(_, view, extents)| self.touch(view, extents));
+        self.touch(&out, &[b, g, r, s, e]);
         let mut operands = operands.into_iter();
         let mut next = |is_there: bool| if is_there { operands.next() } else { None };
         let [q, k, v] = [next(true), next(true), next(true)];
@@ -102,7 +106,7 @@ impl Binder<'_> {
         };
         self.scratch.0 = self.scratch.0.max(Attention::scratch_bytes(&extents));
         self.count(b * g * r * s, t, 2 * (d + e));
-        let origin = super::Origin { label: label.to_owned(), indices: Vec::new() };
+        let origin = self.origin_of(label, Vec::new());
         self.push(BoundKernel::Attention(Box::new(kernel)), origin);
         Ok(())
     }

@@ -10,7 +10,7 @@ use castiron_ir::DType;
 
 use super::kernels::{BoundKernel, MatmulKernel, RowsKernel};
 use super::operand::Address;
-use super::{BoundEntry, Origin, Slots, Stage};
+use super::{BoundEntry, Cost, Origin, Slots, Stage};
 use crate::bind::hazard::{self, Span};
 use crate::bind::symbols::{SymbolTable, Values};
 use crate::bind::view::{FlatView, Memory, Resolver};
@@ -54,7 +54,7 @@ pub(crate) fn bind(
         origins: Vec::new(),
         temporaries: Vec::new(),
         scratch: (0, 0),
-        operations: 0.0,
+        cost: Cost::default(),
     };
     let mut stages = Vec::new();
     let mut operations = 0.0;
@@ -70,7 +70,8 @@ pub(crate) fn bind(
             binder.kernel(number)?;
         }
         stages.push(Stage { count, kernels: start..binder.kernels.len() });
-        operations += std::mem::take(&mut binder.operations) * count as f64;
+        let bound = &binder.origins[start..];
+        operations += count as f64 * bound.iter().map(|origin| origin.cost.operations).sum::<f64>();
     }
     binder.finish(stages, operations).map_err(named)
 }
@@ -102,7 +103,8 @@ pub(super) struct Binder<'a> {
     origins: Vec<Origin>,
     temporaries: Vec<Request>,
     scratch: (usize, usize),
-    operations: f64,
+    /// What the kernel being bound costs.
+    cost: Cost,
 }
 
 /// A row program with views in numbers.
@@ -183,6 +185,8 @@ impl Binder<'_> {
         }
         let x_extents: Vec<usize> = outer.iter().copied().chain([matrix.k]).collect();
         let x = self.resolver.view("the left operand", &matmul.x, &x_extents)?;
+        self.touch(&x, &x_extents);
+        self.cost.bytes += matrix.bytes().unwrap_or(0) as f64;
         let flat = self.operands(&matmul.epilogue, matrix.groups, &extents)?;
         check_hazards(&flat, &[("the left operand", &x, &x_extents)])?;
         let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
@@ -271,17 +275,35 @@ impl Binder<'_> {
             Some(_) => "an intermediate result".to_owned(),
         };
         let indices = flat.inputs.iter().chain(&flat.outputs).map(source).collect();
-        Origin { label: label.to_owned(), indices }
+        self.origin_of(label, indices)
     }
 
+    /// An origin that is known but for what [`Binder::push`] adds.
+    fn origin_of(&self, label: &str, indices: Vec<String>) -> Origin {
+        Origin { number: self.number, label: label.to_owned(), code: String::new(), cost: Cost::default(), indices }
+    }
+
+    /// Appends a kernel, with the costs that were counted since the last one.
     fn push(&mut self, kernel: BoundKernel, origin: Origin) {
+        let cost = std::mem::take(&mut self.cost);
+        self.origins.push(Origin { code: kernel.code(), cost, ..origin });
         self.kernels.push(kernel);
-        self.origins.push(origin);
     }
 
-    /// Adds to the estimate of work.
+    /// Adds to the operations of the kernel.
     fn count(&mut self, rows: usize, columns: usize, each: usize) {
-        self.operations += rows as f64 * columns as f64 * each as f64;
+        self.cost.operations += rows as f64 * columns as f64 * each as f64;
+    }
+
+    /// Adds the elements that a view touches to the bytes of the kernel.
+    fn touch(&mut self, view: &FlatView, extents: &[usize]) {
+        if matches!(view.memory, Memory::Index(_) | Memory::Value(_)) {
+            return;
+        }
+        let moves =
+            |axis: usize| view.strides[axis] > 0 || view.index.as_ref().is_some_and(|index| index.strides[axis] > 0);
+        let moving = extents.iter().enumerate().filter(|&(axis, _)| moves(axis));
+        self.cost.bytes += moving.map(|(_, &n)| n as f64).product::<f64>() * view.dtype.size() as f64;
     }
 
     fn finish(mut self, stages: Vec<Stage>, operations: f64) -> Result<BoundEntry, BindFault> {

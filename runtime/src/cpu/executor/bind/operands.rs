@@ -26,7 +26,7 @@ impl Binder<'_> {
     /// Views over an iteration space of which no extent is 0. What is the same for a whole row is
     /// taken at its first element.
     pub(super) fn operands(
-        &self,
+        &mut self,
         operands: &RowOperands,
         given: usize,
         space: &[usize],
@@ -46,6 +46,9 @@ impl Binder<'_> {
             let over = if levels[usize::from(node)].varies || step != 0 { space } else { &first };
             flat.outputs.push(self.resolver.view(&name, view, over)?);
             flat.extents.push(over.to_vec());
+        }
+        for (view, extents) in flat.inputs.iter().chain(&flat.outputs).zip(&flat.extents) {
+            self.touch(view, extents);
         }
         Ok(flat)
     }

@@ -1,45 +1,46 @@
-//! What the machine can do, and how time is taken.
+//! What the machine can do: the limits that kernels are compared with.
 #![allow(unsafe_code)] // Vectors are loaded from slices.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use castiron_runtime::cpu::isa::Isa;
-use castiron_runtime::cpu::pool::Pool;
-use castiron_runtime::cpu::simd::{Kernel, Simd};
+use super::isa::Isa;
+use super::pool::Pool;
+use super::simd::{Kernel, Simd};
 
-/// Peaks of all threads of a pool together.
-pub struct Machine {
+/// Peaks of all threads of a pool together, the best of some runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// The instruction set.
     pub isa: Isa,
-    /// Floating-point operations per second, in thousand millions.
+    /// f32 operations per second in thousand millions, of product-sums that stay in registers.
     pub gflops: f64,
-    /// Bytes read from memory per second, in thousand millions.
+    /// Bytes per second in thousand millions, of reading more memory than the caches hold.
     pub bandwidth: f64,
 }
 
-impl Machine {
-    /// Measures the peaks.
-    pub fn measure(pool: &mut Pool, isa: Isa) -> Machine {
-        let threads = pool.threads() as f64;
+const TURNS: usize = 200_000;
+const CHAINS: usize = 12;
+/// Elements that are read, 256 MiB.
+const ELEMENTS: usize = 64 << 20;
+
+impl Peaks {
+    /// Measures them, which takes most of a second.
+    pub fn measure(pool: &mut Pool, isa: Isa) -> Peaks {
         let lanes = isa.run(Sums);
         let seconds = fastest(31, || {
             pool.run(&|_| {
                 black_box(isa.run(Sums));
-            })
+            });
         });
-        let gflops = threads * (TURNS * CHAINS * lanes * 2) as f64 / seconds / 1e9;
-        let memory = vec![1.0_f32; 64 << 20];
+        let gflops = (pool.threads() * TURNS * CHAINS * lanes * 2) as f64 / seconds / 1e9;
+        let memory = vec![1.0_f32; ELEMENTS];
         let seconds = fastest(11, || {
             pool.run(&|worker| isa.run(Read { memory: &memory[worker.range(memory.len(), 1024)] }));
         });
-        let bandwidth = (memory.len() * size_of::<f32>()) as f64 / seconds / 1e9;
-        println!("{isa:?}, {threads} threads: {gflops:.0} GFLOP/s f32, {bandwidth:.1} GB/s");
-        Machine { isa, gflops, bandwidth }
+        Peaks { isa, gflops, bandwidth: size_of_val(memory.as_slice()) as f64 / seconds / 1e9 }
     }
 }
-
-const TURNS: usize = 1_000_000;
-const CHAINS: usize = 12;
 
 /// Independent chains of product-sums; gives the lanes of a vector.
 struct Sums;
@@ -91,30 +92,13 @@ impl Kernel for Read<'_> {
     }
 }
 
-/// Median time in seconds.
-pub fn median(runs: usize, work: impl FnMut()) -> f64 {
-    times(runs, work)[runs / 2]
-}
-
-/// Shortest time in seconds.
-fn fastest(runs: usize, work: impl FnMut()) -> f64 {
-    times(runs, work)[0]
-}
-
-/// Times in order, after one run that is not counted.
-fn times(runs: usize, mut work: impl FnMut()) -> Vec<f64> {
+/// Shortest time in seconds, after one run that is not counted.
+fn fastest(runs: usize, mut work: impl FnMut()) -> f64 {
     work();
     let once = |_| {
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()
     };
-    let mut times: Vec<f64> = (0..runs).map(once).collect();
-    times.sort_by(f64::total_cmp);
-    times
-}
-
-/// Numbers in -1 ..= 1 that differ from each other.
-pub fn noise(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
+    (0..runs).map(once).fold(f64::INFINITY, f64::min)
 }
