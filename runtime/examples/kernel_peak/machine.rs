@@ -1,5 +1,5 @@
 //! What the machine can do, and how time is taken.
-#![allow(unsafe_code)] // Vectors are loaded from slices.
+#![allow(unsafe_code)] // Vectors are loaded from slices; AVX-512 is called where it was found.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -28,8 +28,64 @@ impl Machine {
             pool.run(&|worker| isa.run(Read { memory: &memory[worker.range(memory.len(), 1024)] }));
         });
         let bandwidth = (memory.len() * size_of::<f32>()) as f64 / seconds / 1e9;
-        println!("{isa:?}, {threads} threads: {gflops:.0} GFLOP/s f32, {bandwidth:.1} GB/s");
         Machine { isa, gflops, bandwidth }
+    }
+
+    /// One line for people.
+    pub fn print(&self, threads: usize) {
+        let Machine { isa, gflops, bandwidth } = self;
+        println!("{isa:?}, {threads} threads: {gflops:.0} GFLOP/s f32, {bandwidth:.1} GB/s");
+    }
+
+    /// One object for programs; the second peak is that of vectors of 16, where the machine has them.
+    pub fn to_json(&self, pool: &mut Pool) -> serde_json::Value {
+        serde_json::json!({
+            "isa": format!("{:?}", self.isa),
+            "threads": pool.threads(),
+            "gflops": self.gflops,
+            "gflops_avx512": wide::gflops(pool),
+            "bandwidth_gb_s": self.bandwidth,
+        })
+    }
+}
+
+/// The peak of AVX-512, which castiron's kernels may not use but others do.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+    use std::hint::black_box;
+
+    use super::{CHAINS, Pool, TURNS, fastest};
+
+    pub(super) fn gflops(pool: &mut Pool) -> Option<f64> {
+        if !is_x86_feature_detected!("avx512f") {
+            return None;
+        }
+        // SAFETY: the feature is there.
+        let seconds = fastest(31, || pool.run(&|_| unsafe { sums() }));
+        Some(pool.threads() as f64 * (TURNS * CHAINS * 16 * 2) as f64 / seconds / 1e9)
+    }
+
+    /// As [`Sums`](super::Sums), with vectors of 16.
+    #[target_feature(enable = "avx512f")]
+    fn sums() {
+        let mut sums = [_mm512_set1_ps(black_box(1.0)); CHAINS];
+        let (x, y) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, x, y);
+            }
+        }
+        for sum in sums {
+            black_box(_mm512_reduce_add_ps(sum));
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod wide {
+    pub(super) fn gflops(_: &mut super::Pool) -> Option<f64> {
+        None
     }
 }
 
