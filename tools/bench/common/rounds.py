@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ class Row:
     version: str
     runs: Measured = field(default_factory=dict)
     load: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    """Share of the machine that other programs took in each round."""
     reason: str | None = None
 
     def add(self, measure_once: Callable[[], Measured]) -> None:
@@ -29,11 +32,15 @@ class Row:
         if self.reason:
             return
         self.load.append(round(os.getloadavg()[0], 2))
+        busy, own, start = busy_seconds(), own_seconds(), time.monotonic()
         try:
             for measure, values in measure_once().items():
                 self.runs.setdefault(measure, []).extend(values)
         except Unavailable as error:
             self.reason = str(error)
+        others = busy_seconds() - busy - (own_seconds() - own)
+        whole = (time.monotonic() - start) * (os.cpu_count() or 1)
+        self.others.append(round(max(0.0, others / whole), 3))
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Median and extremes of each measure."""
@@ -64,6 +71,21 @@ def rows(peers: list[Peer], versions: Versions) -> list[Row]:
         is_missing = isinstance(version, Unavailable)
         found.append(Row(peer.name, "", reason=str(version)) if is_missing else Row(peer.name, str(version)))
     return found
+
+
+def busy_seconds() -> float:
+    """Processor time of all programs since the machine started; 0 where the system does not tell it."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, stat.read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Processor time of this process and of those that it started and that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def processor() -> str:
