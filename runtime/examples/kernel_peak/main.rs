@@ -1,10 +1,11 @@
 //! Speed of the CPU kernels, and their share of what the machine can do.
 //!
 //! ```text
-//! cargo run --release -p castiron-runtime --example kernel_peak -- [pool] [matmul] [attention] [rows] [listing]
+//! cargo run --release -p castiron-runtime --example kernel_peak -- [pool] [matmul] [attention] [rows] [listing] [machine]
 //! ```
 //!
-//! Without arguments, everything but the listing of generated code. `THREADS` is 2 unless set. Times
+//! Without arguments, everything but the listing of generated code and `machine`, which prints the peaks
+//! alone, as JSON. `THREADS` is 2 unless set. Times
 //! are medians; peaks are the best of some runs, of sums that stay in registers and of reading memory.
 
 mod attention;
@@ -22,6 +23,12 @@ fn main() {
     let is_asked = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let mut pool = Pool::new(threads).expect("the system gives threads");
+    if arguments.iter().any(|argument| argument == "machine") {
+        let Peaks { isa, gflops, bandwidth } = Peaks::measure(&mut pool, Isa::detect());
+        let isa = isa.name();
+        println!("{}", serde_json::json!({ "isa": isa, "threads": threads, "gflops": gflops, "gb_per_s": bandwidth }));
+        return;
+    }
     if is_asked("pool") {
         costs(&mut pool);
     }

@@ -6,40 +6,14 @@ the milliseconds of each run, one a line. Needs the packages `onnx` and `onnxrun
 
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
-
-class Builder:
-    """Nodes and random weights of a graph; its methods return the names of their results."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.weights: list[TensorProto] = []
-        self.random = np.random.default_rng(0)
-
-    def weight(self, *shape: int) -> str:
-        """A random f32 tensor."""
-        name = f"w{len(self.weights)}"
-        values = (self.random.standard_normal(shape, np.float32) * 0.02).astype(np.float32)
-        self.weights.append(numpy_helper.from_array(values, name))
-        return name
-
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
-        """A node with one result."""
-        name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
-
-    def linear(self, x: str, inputs: int, outputs: int) -> str:
-        """x·W + b."""
-        return self.op("Add", self.op("MatMul", x, self.weight(inputs, outputs)), self.weight(outputs))
-
-    def norm(self, x: str, hidden: int) -> str:
-        """LayerNorm over the last axis."""
-        return self.op("LayerNormalization", x, self.weight(hidden), self.weight(hidden), epsilon=1e-12)
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))
+from onnx_builder import Builder
 
 
 def encoder(layers: int, hidden: int, heads: int, wide: int, vocabulary: int, batch: int, sequence: int) -> ModelProto:

@@ -1,13 +1,8 @@
-"""The tables as Markdown and as JSON."""
+"""The tables as Markdown."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-
-def write_json(path: Path, about: dict[str, Any], tables: list[dict[str, Any]]) -> None:
-    """Everything that was measured, run by run."""
-    path.write_text(json.dumps(about | {"tables": tables}, indent=2) + "\n")
+from table import row_of
 
 
 def markdown(about: dict[str, Any], tables: list[dict[str, Any]]) -> str:
@@ -32,7 +27,7 @@ def grid(table: dict[str, Any]) -> list[str]:
     for row in table["rows"]:
         cells = [row["peer"], row["version"]]
         if row["reason"]:
-            cells += [row["reason"].replace("|", "\\|")] + [""] * (len(columns) - 3)
+            cells += [row["reason"]] + [""] * (len(columns) - 3)
             lines.append(row_of(cells))
             continue
         for measure in table["measures"]:
@@ -42,8 +37,3 @@ def grid(table: dict[str, Any]) -> list[str]:
         cells.append(f"{min(row['load']):.1f} to {max(row['load']):.1f}")
         lines.append(row_of(cells))
     return lines
-
-
-def row_of(cells: list[str]) -> str:
-    """One line of a table."""
-    return "| " + " | ".join(cells) + " |"

@@ -4,10 +4,11 @@ import argparse
 import os
 import platform
 import shlex
-import statistics
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))
 
 from burn import Burn
 from castiron import Castiron
@@ -15,40 +16,13 @@ from llama_cpp import LlamaCpp
 from meganeura import Meganeura
 from onnx_runtime import OnnxRuntime
 from peer import Peer, Place, Unavailable
-from report import markdown, write_json
+from report import markdown
+from rounds import Row, Versions, prepared, processor, rows, tell
+from table import write_json
 from workloads import Workload, workloads
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-@dataclass
-class Row:
-    """What one peer did with one workload: milliseconds by measure, or why there are none."""
-
-    peer: str
-    version: str
-    runs: dict[str, list[float]] = field(default_factory=dict)
-    load: list[float] = field(default_factory=list)
-    reason: str | None = None
-
-    def add(self, peer: Peer, workload: Workload, runs: int) -> None:
-        """Measure once more, unless it did not work before."""
-        if self.reason:
-            return
-        self.load.append(round(os.getloadavg()[0], 2))
-        try:
-            for measure, values in peer.measure(workload, runs).items():
-                self.runs.setdefault(measure, []).extend(values)
-        except Unavailable as error:
-            self.reason = str(error)
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Median and extremes of each measure."""
-        return {
-            measure: {"median": statistics.median(values), "least": min(values), "most": max(values)}
-            for measure, values in self.runs.items()
-        }
 
 
 def arguments() -> argparse.Namespace:
@@ -69,48 +43,14 @@ def arguments() -> argparse.Namespace:
     return parsed
 
 
-def prepared(peers: list[Peer]) -> dict[str, str | Unavailable]:
-    """The version of each peer, or why it is not there."""
-    versions: dict[str, str | Unavailable] = {}
-    for peer in peers:
-        tell(f"preparing {peer.name}")
-        try:
-            versions[peer.name] = peer.prepare()
-        except Unavailable as error:
-            versions[peer.name] = error
-    return versions
-
-
-def compare(
-    workload: Workload, peers: list[Peer], versions: dict[str, str | Unavailable], rounds: int, runs: int
-) -> list[Row]:
+def compare(workload: Workload, peers: list[Peer], versions: Versions, rounds: int, runs: int) -> list[Row]:
     """All peers in turn, `rounds` times, so that what else the machine does meets all of them."""
-    rows = []
-    for peer in peers:
-        version = versions[peer.name]
-        if isinstance(version, Unavailable):
-            rows.append(Row(peer.name, "", reason=str(version)))
-        else:
-            rows.append(Row(peer.name, version))
+    found = rows(peers, versions)
     for number in range(rounds):
-        for row, peer in zip(rows, peers, strict=True):
+        for row, peer in zip(found, peers, strict=True):
             tell(f"{workload.title}: round {number + 1}, {peer.name}")
-            row.add(peer, workload, runs)
-    return rows
-
-
-def machine() -> str:
-    """The processor's name and how many cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
-
-
-def tell(text: str) -> None:
-    """Progress, apart from the result."""
-    print(text, file=sys.stderr, flush=True)
+            row.add(lambda peer=peer: peer.measure(workload, runs))
+    return found
 
 
 def main() -> None:
@@ -128,7 +68,7 @@ def main() -> None:
     if isinstance(versions[castiron.name], Unavailable):
         raise SystemExit(f"castiron: {versions[castiron.name]}")
     about = {
-        "machine": machine(),
+        "machine": processor(),
         "adapters": castiron.devices(),
         "system": platform.platform(),
         "command": shlex.join(["python3", "tools/bench/gpu/run.py", *sys.argv[1:]]),
@@ -139,13 +79,13 @@ def main() -> None:
     for name, workload in workloads(options.quick).items():
         if options.workloads and name not in options.workloads:
             continue
-        rows = compare(workload, peers, versions, options.rounds, options.runs)
+        found = compare(workload, peers, versions, options.rounds, options.runs)
         tables.append(
             {
                 "workload": name,
                 "title": workload.title,
                 "measures": workload.measures,
-                "rows": [asdict(row) | {"summary": row.summary()} for row in rows],
+                "rows": [asdict(row) | {"summary": row.summary()} for row in found],
             }
         )
         # After each workload, so that what was measured stays if the rest is interrupted.

@@ -2,21 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Encoder:
-    """Sizes of a BERT-shaped encoder, for peers that build it with weights of their own."""
-
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int = 30522
-    positions: int = 512
-
-
-MINILM = Encoder(layers=6, hidden=384, heads=12, intermediate=1536)
-BERT_BASE = Encoder(layers=12, hidden=768, heads=12, intermediate=3072)
+from models import BERT_BASE, MINILM, Encoder
 
 
 @dataclass(frozen=True)

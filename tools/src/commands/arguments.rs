@@ -333,6 +333,9 @@ pub(super) struct Bench {
     /// Tokens of each text
     #[arg(long, default_value_t = 128)]
     pub seq: usize,
+    /// Tokens of each text of a batch whose texts are not equally long
+    #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["batch", "seq"])]
+    pub lengths: Vec<usize>,
     /// How often to measure
     #[arg(long, default_value_t = 5)]
     pub runs: usize,

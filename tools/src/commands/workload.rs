@@ -12,20 +12,23 @@ pub(super) fn ids(count: usize) -> impl Iterator<Item = i32> {
     (0..count as i32).map(|i| i % 29 + 3)
 }
 
-/// A batch of texts as token numbers.
+/// A batch of texts as token numbers, padded to the longest.
 pub(super) struct Texts {
     shape: [usize; 2],
     ids: Vec<i32>,
-    ones: Vec<i32>,
+    mask: Vec<i32>,
     zeros: Vec<i32>,
 }
 
 impl Texts {
     pub fn new(arguments: &Bench) -> Texts {
-        let shape = [arguments.batch, arguments.seq];
+        let equal = vec![arguments.seq; arguments.batch];
+        let lengths = if arguments.lengths.is_empty() { &equal } else { &arguments.lengths };
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let shape = [lengths.len(), longest];
         let count = shape.iter().product::<usize>();
-        let ids = ids(count).collect();
-        Texts { shape, ids, ones: vec![1; count], zeros: vec![0; count] }
+        let mask = lengths.iter().flat_map(|&length| (0..longest).map(move |i| i32::from(i < length)));
+        Texts { shape, ids: ids(count).collect(), mask: mask.collect(), zeros: vec![0; count] }
     }
 
     /// The inputs of `forward`.
@@ -38,7 +41,7 @@ impl Texts {
         for (name, _) in &entry.inputs {
             let values = match name.as_str() {
                 "input_ids" => &self.ids,
-                "attention_mask" => &self.ones,
+                "attention_mask" => &self.mask,
                 _ => &self.zeros,
             };
             inputs.push((name.as_str(), TensorRef::i32(&self.shape, values)?));

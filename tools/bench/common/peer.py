@@ -39,14 +39,16 @@ class Place:
 
     def run(self, command: list[str | Path], **environment: str) -> str:
         """What a command prints on its standard output; `Unavailable` says why there is none."""
+        return self.run_bytes(command, **environment).decode(errors="replace")
+
+    def run_bytes(self, command: list[str | Path], **environment: str) -> bytes:
+        """The same, for what is no text."""
         words = [str(word) for word in command]
         try:
             done = subprocess.run(
                 words,
                 env=os.environ | environment,
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=self.seconds,
             )
         except FileNotFoundError:
@@ -54,19 +56,20 @@ class Place:
         except subprocess.TimeoutExpired:
             raise Unavailable(f"`{Path(words[0]).name}` took more than {self.seconds:.0f} s") from None
         if done.returncode != 0:
-            raise Unavailable(f"`{Path(words[0]).name}` failed ({done.returncode}): {reason(done.stderr)}")
+            raise Unavailable(f"`{Path(words[0]).name}` failed ({done.returncode}): {reason(done.stderr.decode(errors='replace'))}")
         return done.stdout
 
-    def cargo_build(self, manifest: Path, target: Path) -> None:
+    def cargo_build(self, manifest: Path, target: Path, *arguments: str, **environment: str) -> None:
         """Build a project in release mode."""
-        self.run(["cargo", "build", "--release", "--manifest-path", manifest], CARGO_TARGET_DIR=str(target))
+        command = ["cargo", "build", "--release", "--manifest-path", manifest, *arguments]
+        self.run(command, CARGO_TARGET_DIR=str(target), **environment)
 
-    def python(self, name: str, packages: list[str]) -> Path:
+    def python(self, name: str, packages: list[str], **environment: str) -> Path:
         """The interpreter of a virtual environment of that name with these packages."""
         interpreter = self.work / name / "bin" / "python"
         if not interpreter.exists():
             self.run([sys.executable, "-m", "venv", self.work / name])
-        self.run([interpreter, "-m", "pip", "install", "--quiet", *packages])
+        self.run([interpreter, "-m", "pip", "install", "--quiet", *packages], **environment)
         return interpreter
 
 

@@ -6,8 +6,8 @@ import random
 from array import array
 from pathlib import Path
 
+from models import Encoder, Gpt2
 from peer import Place
-from workloads import Encoder
 
 GGUF_PACKAGES = ["gguf==0.19.0"]
 
@@ -33,17 +33,25 @@ def f16_gguf(place: Place, quantised: Path) -> Path:
 
 def random_bert(place: Place, name: str, encoder: Encoder) -> Path:
     """A checkpoint folder of a BERT model with small random f32 weights."""
-    folder = place.work / name
+    return random_folder(place.work / name, bert_shapes(encoder), bert_config(encoder))
+
+
+def random_gpt2(place: Place, name: str, model: Gpt2) -> Path:
+    """A checkpoint folder of GPT-2 with small random f32 weights."""
+    return random_folder(place.work / name, gpt2_shapes(model), gpt2_config(model))
+
+
+def random_folder(folder: Path, tensors: dict[str, list[int]], config: dict[str, object]) -> Path:
+    """A checkpoint folder; `config.json` comes last, so that a folder with one is whole."""
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = shapes(encoder)
     header, start = {}, 0
     for tensor, shape in tensors.items():
         end = start + 4 * size(shape)
         header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
         start = end
-    text = json.dumps(header).encode()
+    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
     text += b" " * (-len(text) % 8)
     generator = random.Random(0)
     # A pool of numbers, repeated: values do not matter to the time, and Python draws slowly.
@@ -55,7 +63,7 @@ def random_bert(place: Place, name: str, encoder: Encoder) -> Path:
             for _ in range(whole):
                 pool.tofile(file)
             pool[:rest].tofile(file)
-    (folder / "config.json").write_text(json.dumps(config(encoder), indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
     return folder
 
 
@@ -67,7 +75,7 @@ def size(shape: list[int]) -> int:
     return count
 
 
-def shapes(encoder: Encoder) -> dict[str, list[int]]:
+def bert_shapes(encoder: Encoder) -> dict[str, list[int]]:
     """Every parameter of transformers' `BertModel`."""
     hidden, wide = encoder.hidden, encoder.intermediate
     found = {
@@ -95,12 +103,16 @@ def shapes(encoder: Encoder) -> dict[str, list[int]]:
     return found
 
 
-def config(encoder: Encoder) -> dict[str, object]:
+def bert_config(encoder: Encoder) -> dict[str, object]:
     """`config.json` of that model."""
     return {
         "architectures": ["BertModel"],
         "model_type": "bert",
         "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.02,
+        "pad_token_id": 0,
         "hidden_size": encoder.hidden,
         "intermediate_size": encoder.intermediate,
         "layer_norm_eps": 1e-12,
@@ -109,4 +121,41 @@ def config(encoder: Encoder) -> dict[str, object]:
         "num_hidden_layers": encoder.layers,
         "type_vocab_size": 2,
         "vocab_size": encoder.vocabulary,
+    }
+
+
+def gpt2_shapes(model: Gpt2) -> dict[str, list[int]]:
+    """Every parameter of transformers' `GPT2LMHeadModel`; its head is the embedding."""
+    hidden = model.hidden
+    found = {"transformer.wte.weight": [model.vocabulary, hidden], "transformer.wpe.weight": [model.positions, hidden]}
+
+    def norm(name: str) -> None:
+        found.update({f"{name}.weight": [hidden], f"{name}.bias": [hidden]})
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        found.update({f"{name}.weight": [inputs, outputs], f"{name}.bias": [outputs]})
+
+    for layer in (f"transformer.h.{index}" for index in range(model.layers)):
+        norm(f"{layer}.ln_1")
+        linear(f"{layer}.attn.c_attn", hidden, 3 * hidden)
+        linear(f"{layer}.attn.c_proj", hidden, hidden)
+        norm(f"{layer}.ln_2")
+        linear(f"{layer}.mlp.c_fc", hidden, 4 * hidden)
+        linear(f"{layer}.mlp.c_proj", 4 * hidden, hidden)
+    norm("transformer.ln_f")
+    return found
+
+
+def gpt2_config(model: Gpt2) -> dict[str, object]:
+    """`config.json` of that model."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "n_embd": model.hidden,
+        "n_head": model.heads,
+        "n_layer": model.layers,
+        "n_positions": model.positions,
+        "layer_norm_epsilon": 1e-5,
+        "vocab_size": model.vocabulary,
     }
