@@ -113,9 +113,15 @@ impl Matmul<'_> {
     }
 }
 
+/// Tiles of rows for each worker from which on rows are cut rather than panels.
+const MANY_TILES: usize = 4;
+
 /// The share of worker `index` of `count` in `[batch, rows, panels]`: the grid of workers whose
 /// busiest one has least to do. Of equal grids the one with fewest cuts across rows wins, since a cut
 /// there makes more threads read each weight, and then the one with fewest across panels.
+///
+/// Many rows are cut first: each worker then copies or rounds its own rows only, which costs more than reading
+/// weights that are used for so many.
 fn split([index, count]: [usize; 2], extents: [usize; 3], tile_rows: usize) -> [Range<usize>; 3] {
     let [batch, rows, panels] = extents;
     let units = [batch, rows.div_ceil(tile_rows), panels];
@@ -128,7 +134,9 @@ fn split([index, count]: [usize; 2], extents: [usize; 3], tile_rows: usize) -> [
         let busiest: usize = units.iter().zip(grid).map(|(&units, &parts)| units.div_ceil(parts)).product();
         (busiest, grid[1], grid[2])
     };
-    let [_, by_rows, by_panels] = grids.min_by_key(cost).unwrap_or([1, 1, count]);
+    let by_rows = batch == 1 && units[1] >= MANY_TILES * count;
+    let best = if by_rows { Some([1, count, 1]) } else { grids.min_by_key(cost) };
+    let [_, by_rows, by_panels] = best.unwrap_or([1, 1, count]);
     let by_batch = count / (by_rows * by_panels);
     [
         share(batch, 1, index / (by_rows * by_panels), by_batch),
