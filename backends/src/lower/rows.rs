@@ -227,6 +227,10 @@ impl<'a> RowBuilder<'a> {
                 let x = self.node(node.operands[0])?;
                 self.push(RowNode::Reduce(row_reduce(reduce.kind)?, x))
             }
+            Op::Constant(constant) => match constant.splat() {
+                Some(x) => self.push(RowNode::Constant(x as f32)),
+                None => Err(LowerError::unsupported("constant", "its values depend on a symbolic extent")),
+            },
             Op::Iota(iota) => self.iota(iota.axis, body.ty(value).rank()),
             Op::Extent(extent) => self.place(Place::Extent(extent.of.clone())),
             op => Err(LowerError::unsupported(op.name(), format!("no kernel computes it ({})", body.ty(value)))),

@@ -60,7 +60,8 @@ fn rows_are_carried_from_step_to_step_and_call_to_call() {
                         expected[at] = h[i];
                     }
                 }
-                let x = TensorRef::f32(&[b, s, 5], &x).unwrap();
+                let shape = [b, s, 5];
+                let x = TensorRef::f32(&shape, &x).unwrap();
                 let outputs = session.run("main", &[("a", TensorRef::f32(&[5], &a).unwrap()), ("x", x)]).unwrap();
                 assert_near(outputs.get("y").unwrap().as_f32().unwrap(), &expected, 1e-6);
             }
@@ -101,8 +102,8 @@ fn one_value_is_carried_for_a_row() {
         let mut session = maxima().model(options).session(&[("b", 2)]).unwrap();
         let (x, ids) = (values(3, 2 * 3 * 3), [2, 0, 3]);
         let mut run = |ids: &[i32; 3]| {
-            let inputs = [("x", TensorRef::f32(&[2, 3, 3], &x)), ("ids", TensorRef::i32(&[3], ids))];
-            let outputs = session.run("main", &inputs.map(|(name, tensor)| (name, tensor.unwrap())));
+            let (x, ids) = (TensorRef::f32(&[2, 3, 3], &x).unwrap(), TensorRef::i32(&[3], ids).unwrap());
+            let outputs = session.run("main", &[("x", x), ("ids", ids)]);
             outputs.map(|outputs| outputs.get("y").unwrap().as_f32().unwrap().to_vec())
         };
         let mut expected = Vec::new();
