@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use castiron_ir::interpret::{Binding, run_entry};
-use castiron_ir::{DType, Entry, Module, Storage, StoredTensor, Task, Tensor, TensorSource, text, verify};
+use castiron_ir::{DType, Dim, Entry, Module, Storage, StoredTensor, Task, Tensor, TensorSource, text, verify};
+use castiron_runtime::artifact::{Artifact, format};
+use castiron_runtime::bind::{BindError, BindFault};
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::gpu::Mask;
-use castiron_runtime::program::KernelBody;
 use castiron_runtime::program::gpu::AdapterClass;
-use castiron_runtime::session::{Model, Options, Session};
+use castiron_runtime::program::{KernelBody, Scan};
+use castiron_runtime::session::{Model, Options, RunError, Session};
 use castiron_runtime::tensor::TensorRef;
-use castiron_tests::compiled;
+use castiron_tests::{artifact, compiled};
 
 /// No parameters.
 struct Nothing;
@@ -26,7 +28,7 @@ impl TensorSource for Nothing {
     }
 }
 
-/// Batch and length: odd ones, one step, none but one of each.
+/// Batch and length.
 const SIZES: [(usize, usize); 4] = [(2, 7), (2, 1), (1, 5), (3, 33)];
 
 fn modules() -> Vec<(String, Module)> {
@@ -47,11 +49,11 @@ fn modules() -> Vec<(String, Module)> {
 
 /// Inputs of an entry that look random, between -1 and 1.
 fn inputs(entry: &Entry, (b, l): (usize, usize)) -> Vec<Tensor> {
-    let value = |name: &str| Some(if name == "b" { b } else { l } as i64);
+    let value = |name: &str| Some(if name == "b" { b } else { l });
     let mut state = 12345_u32;
     let tensor = |&argument: &castiron_ir::ValueId| {
         let shape = &entry.body.type_of(argument).shape;
-        let shape: Vec<usize> = shape.iter().map(|d| d.evaluate(&|n| value(n).map(|v| v as usize)).unwrap()).collect();
+        let shape: Vec<usize> = shape.iter().map(|d| d.evaluate(&value).unwrap()).collect();
         Tensor::from_fn(DType::F32, &shape, |_| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             f64::from((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
@@ -60,13 +62,13 @@ fn inputs(entry: &Entry, (b, l): (usize, usize)) -> Vec<Tensor> {
     entry.body.arguments.iter().map(tensor).collect()
 }
 
-fn run(session: &mut Session, entry: &Entry, inputs: &[Tensor]) -> Vec<Vec<f32>> {
+fn run(session: &mut Session, entry: &Entry, inputs: &[Tensor]) -> Result<Vec<Vec<f32>>, RunError> {
     let data: Vec<Vec<f32>> = inputs.iter().map(|t| t.data.iter().map(|&x| x as f32).collect()).collect();
     let named = entry.body.argument_names.iter().zip(inputs).zip(&data);
     let named: Vec<_> =
         named.map(|((name, t), data)| (name.as_str(), TensorRef::f32(&t.shape, data).unwrap())).collect();
-    let outputs = session.run(&entry.name, &named).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
-    entry.outputs.iter().map(|name| outputs.get(name).unwrap().as_f32().unwrap().to_vec()).collect()
+    let outputs = session.run(&entry.name, &named)?;
+    Ok(entry.outputs.iter().map(|name| outputs.get(name).unwrap().as_f32().unwrap().to_vec()).collect())
 }
 
 #[track_caller]
@@ -85,11 +87,11 @@ fn assert_near(what: &str, found: &[Vec<f32>], expected: &[Tensor]) {
 fn check(options: &[(&str, Options)], wgsl: bool) {
     let folder = tempfile::tempdir().unwrap();
     for (name, module) in modules() {
-        let artifact = folder.path().join(format!("{name}.iron"));
-        compiled::write(&module, &Nothing, Task::FeatureExtraction, wgsl, &artifact);
+        let path = folder.path().join(format!("{name}.iron"));
+        compiled::write(&module, &Nothing, Task::FeatureExtraction, wgsl, &path);
         let entry = &module.entries[0];
         for (kind, options) in options {
-            let model = Model::open(&artifact, options.clone()).unwrap();
+            let model = Model::open(&path, options.clone()).unwrap();
             let is_scan = |body: &KernelBody| matches!(body, KernelBody::Scan(_));
             assert!(model.program().entries[0].kernels.iter().any(|kernel| is_scan(&kernel.body)), "{name}");
             for sizes in SIZES {
@@ -100,7 +102,7 @@ fn check(options: &[(&str, Options)], wgsl: bool) {
                     let inputs = inputs(entry, sizes);
                     let binding = Binding::from([("b".to_owned(), sizes.0)]);
                     let expected = run_entry(entry, &inputs, &binding, &|_| None, &mut states).unwrap();
-                    let found = run(&mut session, entry, &inputs);
+                    let found = run(&mut session, entry, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
                     assert_near(&format!("{name} on {kind} with {sizes:?}, call {call}"), &found, &expected);
                 }
             }
@@ -140,20 +142,49 @@ fn part(x: &Tensor, from: usize, to: usize) -> Tensor {
 fn two_halves_with_their_state_are_the_whole() {
     let (_, module) = modules().into_iter().find(|(name, _)| name == "decoding").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let artifact = folder.path().join("decoding.iron");
-    compiled::write(&module, &Nothing, Task::FeatureExtraction, true, &artifact);
+    let path = folder.path().join("decoding.iron");
+    compiled::write(&module, &Nothing, Task::FeatureExtraction, true, &path);
     let (entry, (b, l, cut)) = (&module.entries[0], (2, 9, 4));
     let whole = inputs(entry, (b, l));
     let binding = Binding::from([("b".to_owned(), b)]);
     let expected = run_entry(entry, &whole, &binding, &|_| None, &mut HashMap::new()).unwrap();
     for options in [compiled::cpu(Isa::detect()), compiled::gpu(Mask::default())] {
-        let model = Model::open(&artifact, options).unwrap();
+        let model = Model::open(&path, options).unwrap();
         let kernels = &model.program().entries[0].kernels;
         assert_eq!(kernels.len(), 1, "the state is replaced where it lies");
         let mut session = model.session(&[("b", b)]).unwrap();
         for (from, to) in [(0, cut), (cut, cut + 1), (cut + 1, l)] {
             let inputs: Vec<Tensor> = whole.iter().map(|x| part(x, from, to)).collect();
-            assert_near("a part", &run(&mut session, entry, &inputs), &[part(&expected[0], from, to)]);
+            assert_near("a part", &run(&mut session, entry, &inputs).unwrap(), &[part(&expected[0], from, to)]);
+        }
+    }
+}
+
+#[test]
+fn addresses_are_checked_on_every_device() {
+    let (_, module) = modules().into_iter().find(|(name, _)| name == "decoding").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decoding.iron");
+    compiled::write(&module, &Nothing, Task::FeatureExtraction, true, &path);
+    let file = std::fs::read(path).unwrap();
+    let twice = |dim: &mut Dim| *dim = dim.clone() * 2.into();
+    let changes: [&dyn Fn(&mut Scan); 3] =
+        [&|scan| twice(&mut scan.steps), &|scan| twice(&mut scan.space[0]), &|scan| {
+            scan.operands.outputs[0].offset = 1.into()
+        }];
+    for change in changes {
+        let mut program = Artifact::from_bytes(&file).unwrap().program().clone();
+        match &mut program.entries[0].kernels[0].body {
+            KernelBody::Scan(scan) => change(scan),
+            other => panic!("{other:?}"),
+        }
+        let bytes = artifact::replace(&file, format::PROGRAM, &postcard::to_stdvec(&program).unwrap());
+        for options in [compiled::cpu(Isa::detect()), compiled::gpu(Mask::default())] {
+            let model = Model::new(Artifact::from_bytes(&bytes).unwrap(), options).unwrap();
+            let mut session = model.session(&[("b", 2)]).unwrap();
+            let found = run(&mut session, &module.entries[0], &inputs(&module.entries[0], (2, 3)));
+            let Err(RunError::Bind(BindError::Kernel { fault, .. })) = found else { panic!("{found:?}") };
+            assert!(matches!(fault, BindFault::Bounds { .. }), "{fault}");
         }
     }
 }

@@ -5,7 +5,7 @@ use castiron_ir::{DType, Type};
 use castiron_runtime::bind::{BindError, BindFault};
 use castiron_runtime::program::row::{Access, RowNode, RowProgram, RowReduce};
 use castiron_runtime::program::view::Place;
-use castiron_runtime::program::{EntryProgram, Fault, KernelBody, ProgramError, Scan};
+use castiron_runtime::program::{Fault, KernelBody, ProgramError, Scan};
 use castiron_runtime::session::{Options, RunError};
 use castiron_runtime::tensor::TensorRef;
 
@@ -121,11 +121,9 @@ fn one_value_is_carried_for_a_row() {
 
 fn changed(change: impl FnOnce(&mut Scan)) -> Fixture {
     let mut fixture = fixture(false, false);
-    match &mut fixture.entries[0] {
-        EntryProgram { kernels, .. } => match &mut kernels[0].body {
-            KernelBody::Scan(scan) => change(scan),
-            other => panic!("{other:?}"),
-        },
+    match &mut fixture.entries[0].kernels[0].body {
+        KernelBody::Scan(scan) => change(scan),
+        other => panic!("{other:?}"),
     }
     fixture
 }
