@@ -2,8 +2,8 @@
 
 use castiron_ir::op::{Binary, BinaryOp, ClusterKind, LinearRecurrence, Op, Scan};
 use castiron_ir::{DType, Dim, OpDef, Region, Type, ValueId};
-use castiron_runtime::program::KernelBody;
 use castiron_runtime::program::row::Access;
+use castiron_runtime::program::{self, KernelBody};
 
 use super::align::{Aligned, Walk};
 use super::axes::Axes;
@@ -50,7 +50,7 @@ impl Lowering<'_> {
         scope: &mut Scope<'_>,
         at: usize,
         scan: &Scan,
-        steps: &mut Vec<castiron_runtime::program::Step>,
+        steps: &mut Vec<program::Step>,
     ) -> Result<(), LowerError> {
         let node = &scope.region.nodes[at];
         let mut operands: Vec<ValueView> = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
@@ -86,7 +86,7 @@ impl Lowering<'_> {
         body: &Body,
         op: &LinearRecurrence,
         target: &ValueView,
-        steps: &mut Vec<castiron_runtime::program::Step>,
+        steps: &mut Vec<program::Step>,
     ) -> Result<(), LowerError> {
         let result = body.region.results[0];
         let node = body.producer(result).ok_or_else(|| LowerError::unsupported(op.name(), "it is an argument"))?;
@@ -130,7 +130,7 @@ impl Lowering<'_> {
         step: &Step<'_>,
         initial: &[ValueView],
         targets: &[Option<Target>],
-        steps: &mut Vec<castiron_runtime::program::Step>,
+        steps: &mut Vec<program::Step>,
     ) -> Result<(), LowerError> {
         let axes = Axes::new(step.body, step.carried)?;
         let wanted: Vec<usize> = (0..targets.len()).filter(|&i| targets[i].is_some()).collect();
@@ -207,7 +207,7 @@ impl Lowering<'_> {
         let (mut space, operands) = rows.finish()?;
         let steps = space.remove(0);
         let (carried, reverse) = (group.carried.len(), step.reverse);
-        Ok(KernelBody::Scan(castiron_runtime::program::Scan { steps, reverse, space, carried, operands }))
+        Ok(KernelBody::Scan(program::Scan { steps, reverse, space, carried, operands }))
     }
 }
 

@@ -198,7 +198,7 @@ impl Scan {
 /// A row program with its memory operands over an iteration space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowOperands {
-    /// What is computed. Its first inputs are the accumulators of the kernel, if it has any.
+    /// What is computed. Its first inputs are the accumulators of the kernel, or what it carries, if it has any.
     pub program: RowProgram,
     /// Views of the remaining inputs.
     pub inputs: Vec<View>,
