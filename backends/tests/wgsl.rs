@@ -107,3 +107,17 @@ fn every_archetype_of_a_decoder() {
 fn quantised_products() {
     check("quantised", "llama.ir", WeightFormat::Q4, &["matvec_wide_dot_add"]);
 }
+
+#[test]
+fn scans_of_lanes_and_of_elements() {
+    let label = "reshape_mul_add_reshape_mul_dot_add_dot_dot_reshape_div";
+    let names = [format!("scan_lanes_{label}"), format!("scan_elements_{label}")];
+    check("scan", "scan.ir", WeightFormat::F32, &names.each_ref().map(String::as_str));
+    check("linear_recurrence", "linear_recurrence.ir", WeightFormat::F32, &["scan_elements_linear_recurrence"]);
+}
+
+#[test]
+fn scans_of_long_rows() {
+    let names = ["scan_rows_mul_reduce_sub_exp_reduce_div"];
+    check("scan_of_long_rows", "scan_of_long_rows.ir", WeightFormat::F32, &names);
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use castiron_ir::op::Op;
 use castiron_ir::verify::{VerifyError, verify};
 use castiron_ir::{BuildError, Entry, Module, Region};
 
@@ -18,6 +19,8 @@ pub struct Pass {
     pub about: &'static str,
     /// The rewrite of one region whose nested regions are done.
     pub region: fn(&Region) -> Result<Region, BuildError>,
+    /// Whether it divides regions into kernels, and has nothing to do in what is one kernel as a whole.
+    pub divides: bool,
 }
 
 /// Why passes could not be run.
@@ -78,8 +81,14 @@ impl Pass {
     /// A fault of the pass: an op that does not take its operands.
     pub fn run(&self, module: &Module) -> Result<Module, PassError> {
         let rewrite = |region: &Region| dce::sweep(&(self.region)(region)?);
+        // Clusters are finished and stay as they are.
+        let enters = |op: &Op| match op {
+            Op::Cluster(_) => false,
+            Op::Scan(_) => !self.divides,
+            _ => true,
+        };
         let entries = module.entries.iter().map(|entry| {
-            let body = each_region(&entry.body, &rewrite);
+            let body = each_region(&entry.body, &enters, &rewrite);
             let body =
                 body.map_err(|source| PassError::Build { pass: self.name, entry: entry.name.clone(), source })?;
             Ok(Entry { body, ..entry.clone() })

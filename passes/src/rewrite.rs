@@ -87,18 +87,19 @@ pub fn rebuild(
     rewriter.finish()
 }
 
-/// Applies a function to every region, inner ones first. Clusters are finished and stay as they are.
+/// Applies a function to every region that is entered, inner ones first.
 ///
 /// # Errors
 /// The first error of the function.
-pub fn each_region<E>(region: &Region, change: &dyn Fn(&Region) -> Result<Region, E>) -> Result<Region, E> {
+pub fn each_region<E>(
+    region: &Region,
+    enters: &dyn Fn(&Op) -> bool,
+    change: &dyn Fn(&Region) -> Result<Region, E>,
+) -> Result<Region, E> {
     let mut region = region.clone();
-    for node in &mut region.nodes {
-        if let Op::Cluster(_) = node.op {
-            continue;
-        }
+    for node in region.nodes.iter_mut().filter(|node| enters(&node.op)) {
         if let Some(inner) = node.op.region_mut() {
-            *inner = each_region(inner, change)?;
+            *inner = each_region(inner, enters, change)?;
         }
     }
     change(&region)

@@ -46,7 +46,8 @@ fn each_op_has_text_and_data() {
 
 #[test]
 fn text_is_canonical() {
-    for name in names("ir", "ir") {
+    let recurrences = names("ir/scans", "ir").into_iter().map(|name| format!("scans/{name}"));
+    for name in names("ir", "ir").into_iter().chain(recurrences) {
         let text = std::fs::read_to_string(root().join(format!("ir/{name}.ir"))).expect("readable");
         let module = parse_module(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         verify(&module).unwrap_or_else(|e| panic!("{name}: {e}"));

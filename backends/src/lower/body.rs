@@ -56,9 +56,13 @@ impl Body {
         let computed = region.nodes.iter().filter(|n| n.results.iter().any(|r| !known[r.index()]));
         let names: Vec<&str> = computed.map(|n| n.op.name()).collect();
         let label = if names.is_empty() { "constant".to_owned() } else { names.join("+") };
-        let region = expand(region)?;
+        Ok(Body::of_parts(expand(region)?, operands, label, index))
+    }
+
+    /// A body of plain ops.
+    pub fn of_parts(region: Region, operands: Vec<ValueView>, label: String, index: Option<&LoopIndex>) -> Body {
         let (known, definitions) = (known_values(&region, index), region.definitions());
-        Ok(Body { region: Arc::new(region), label, definitions, known, operands })
+        Body { region: Arc::new(region), label, definitions, known, operands }
     }
 
     /// The node that defines a value.
@@ -74,6 +78,13 @@ impl Body {
     /// A known value.
     pub fn weight(&self, value: ValueId) -> WeightExpression {
         WeightExpression::new(&self.region, &self.definitions, value)
+    }
+
+    /// Whether the body does nothing but write an operand to a state where that lies already.
+    pub fn is_written(&self, target: &ValueView) -> bool {
+        let writes = |node: &Node| matches!(node.op, Op::StateWrite(_)).then(|| self.argument(node.operands[0]));
+        let source = self.producer(self.region.results[0]).and_then(writes).flatten();
+        self.region.results.len() == 1 && source == Some(target)
     }
 
     /// The state that result `i` is an update of.

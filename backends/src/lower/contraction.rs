@@ -39,7 +39,7 @@ impl Lowering<'_> {
         let weight = self.weights.product(vec![matrix], self.index.as_ref());
         let order: Vec<usize> = dot.free_lhs(x.shape.len()).into_iter().chain([axis]).collect();
         let space = body.ty(node.results[0]).shape.clone();
-        let epilogue = self.sum_epilogue(body, node, &space, targets)?;
+        let (_, epilogue) = self.sum_epilogue(body, node, &space, false, targets)?;
         Ok(KernelBody::Matmul(Matmul { space, x: x.transpose(&order).over_own_axes(), weight, epilogue }))
     }
 
@@ -67,7 +67,7 @@ impl Lowering<'_> {
             let gate = rows.push(RowNode::Unary(op.activation, sums[0]))?;
             let gated = rows.push(RowNode::Binary(BinaryOp::Mul, gate, sums[1]))?;
             rows.bind(node.results[0], gated);
-            finish(rows, body, targets)?
+            finish(rows, body, targets)?.1
         };
         Ok(KernelBody::Matmul(Matmul { space, x: x.over_own_axes(), weight, epilogue }))
     }
@@ -79,38 +79,48 @@ impl Lowering<'_> {
         dot: &Dot,
         targets: &[ValueView],
     ) -> Result<KernelBody, LowerError> {
-        let (lhs, rhs) = (self.operand(body, node.operands[0])?, self.operand(body, node.operands[1])?);
-        let (rows, columns) = (dot.free_lhs(lhs.shape.len()), dot.free_rhs(rhs.shape.len()));
-        if rows.len() != 1 || columns.len() != 1 || dot.contract.len() != 1 {
-            let what = format!("{} rows, {} columns and {} summed axes", rows.len(), columns.len(), dot.contract.len());
-            return Err(LowerError::unsupported("dot", what));
+        let (mut lhs, mut rhs) = (self.operand(body, node.operands[0])?, self.operand(body, node.operands[1])?);
+        let mut pairs = (dot.batch.clone(), dot.contract.clone());
+        let (mut rows, mut columns) = (dot.free_lhs(lhs.shape.len()), dot.free_rhs(rhs.shape.len()));
+        if rows.is_empty() {
+            // A product with a vector: the vector is the right operand, and its one column has no axis.
+            (lhs, rhs, rows, columns) = (rhs, lhs, columns, rows);
+            pairs.0.iter_mut().chain(&mut pairs.1).for_each(|pair| *pair = (pair.1, pair.0));
         }
-        let (left, right) = dot.contract[0];
-        let lhs_order: Vec<usize> = dot.batch.iter().map(|p| p.0).chain(rows).chain([left]).collect();
-        let rhs_order: Vec<usize> = dot.batch.iter().map(|p| p.1).chain(columns).chain([right]).collect();
-        let k = lhs.shape[left].clone();
-        let space = body.ty(node.results[0]).shape.clone();
-        let epilogue = self.sum_epilogue(body, node, &space, targets)?;
-        let (lhs, rhs) = (lhs.transpose(&lhs_order).over_own_axes(), rhs.transpose(&rhs_order).over_own_axes());
+        let ([(left, right)], [row], [] | [_]) = (pairs.1.as_slice(), rows.as_slice(), columns.as_slice()) else {
+            let what = format!("{} rows, {} columns and {} summed axes", rows.len(), columns.len(), pairs.1.len());
+            return Err(LowerError::unsupported("dot", what));
+        };
+        let batch = |side: fn(&(usize, usize)) -> usize| pairs.0.iter().map(side);
+        let lhs_order: Vec<usize> = batch(|p| p.0).chain([*row, *left]).collect();
+        let rhs_order: Vec<usize> = batch(|p| p.1).chain(columns.iter().copied()).chain([*right]).collect();
+        let k = lhs.shape[*left].clone();
+        let shape = &body.ty(node.results[0]).shape;
+        let (space, epilogue) = self.sum_epilogue(body, node, shape, columns.is_empty(), targets)?;
+        let (lhs, mut rhs) = (lhs.transpose(&lhs_order).over_own_axes(), rhs.transpose(&rhs_order).over_own_axes());
+        if columns.is_empty() {
+            rhs.strides.insert(pairs.0.len(), 0.into());
+        }
         Ok(KernelBody::Product(Product { space, k, lhs, rhs, epilogue }))
     }
 
-    /// What follows a product with one accumulator.
+    /// The iteration space and what follows a product with one accumulator.
     fn sum_epilogue(
         &mut self,
         body: &Body,
         node: &Node,
         space: &[Dim],
+        unit_row: bool,
         targets: &[ValueView],
-    ) -> Result<RowOperands, LowerError> {
-        let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), space, false);
+    ) -> Result<(Vec<Dim>, RowOperands), LowerError> {
+        let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), space, unit_row);
         let sum = rows.accumulator()?;
         rows.bind(node.results[0], sum);
         finish(rows, body, targets)
     }
 
     /// An operand of a product, which kernels read as a strided tensor.
-    fn operand(&mut self, body: &Body, value: ValueId) -> Result<ValueView, LowerError> {
+    pub(super) fn operand(&mut self, body: &Body, value: ValueId) -> Result<ValueView, LowerError> {
         if body.known[value.index()] {
             let expression = body.weight(value);
             let ty: Type = expression.ty().clone();
@@ -121,9 +131,9 @@ impl Lowering<'_> {
     }
 }
 
-fn finish(mut rows: RowBuilder<'_>, body: &Body, targets: &[ValueView]) -> Result<RowOperands, LowerError> {
+fn finish(mut rows: RowBuilder<'_>, body: &Body, targets: &[ValueView]) -> Result<(Vec<Dim>, RowOperands), LowerError> {
     body.stores(targets)?.iter().try_for_each(|store| rows.store(store))?;
-    Ok(rows.finish()?.1)
+    rows.finish()
 }
 
 /// Whether the right operand is a matrix known at compile time, so that it can be packed.

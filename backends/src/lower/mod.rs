@@ -9,9 +9,14 @@
 //!  body.rs         the body of a cluster: fused ops expanded, operands resolved
 //!  rows.rs         map and row clusters; the row programs of all kernels
 //!  contraction.rs  matmul clusters       attention.rs  attention clusters
+//!  scan.rs         recurrences           state.rs      state that is replaced where it lies
+//!  axes.rs         the lanes and the row of a recurrence
+//!  align.rs        its step over these axes
 //! ```
 
+mod align;
 mod attention;
+mod axes;
 mod body;
 mod contraction;
 mod kernels;
@@ -19,6 +24,8 @@ mod region;
 mod repeat;
 mod retype;
 mod rows;
+mod scan;
+mod state;
 mod view;
 
 use std::collections::HashMap;

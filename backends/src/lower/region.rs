@@ -9,6 +9,7 @@ use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
 
 use super::body::Body;
 use super::rows::access;
+use super::scan::linear_recurrence_of;
 use super::view::ValueView;
 use super::{LowerError, Lowering};
 
@@ -36,7 +37,8 @@ impl Scope<'_> {
         for node in self.region.nodes.iter().rev() {
             match &node.op {
                 Op::Reshape(_) => self.aim_at_reshape(node),
-                Op::Repeat(repeat) => self.aim_at_loop(node, repeat),
+                Op::Repeat(repeat) => self.aim_at_loop(node, repeat.carried),
+                Op::Scan(scan) => self.aim_at_loop(node, scan.carried),
                 _ => {}
             }
         }
@@ -80,6 +82,7 @@ impl Lowering<'_> {
     ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
         let views = vec![None; region.value_count()];
         let mut scope = Scope { region, uses: region.uses(), views, targets };
+        self.aim_at_states(&mut scope)?;
         scope.aim();
         for (&argument, view) in region.arguments.iter().zip(arguments) {
             scope.views[argument.index()] = Some(view);
@@ -101,10 +104,14 @@ impl Lowering<'_> {
                 let operands = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
                 let body = Body::new(&cluster.body, operands, self.index.as_ref())?;
                 let targets = self.destinations(scope, &node.results, &body)?;
-                match cluster.kind {
-                    ClusterKind::Matmul => self.contraction(&body, &targets, steps)?,
-                    ClusterKind::Attention => self.attention(&body, &targets[0], steps)?,
-                    ClusterKind::Map | ClusterKind::Row => self.rows(&body, &targets, steps)?,
+                if let Some(op) = linear_recurrence_of(&body, cluster.kind) {
+                    self.linear_recurrence(&body, op, &targets[0], steps)?;
+                } else if !body.is_written(&targets[0]) {
+                    match cluster.kind {
+                        ClusterKind::Matmul => self.contraction(&body, &targets, steps)?,
+                        ClusterKind::Attention => self.attention(&body, &targets[0], steps)?,
+                        ClusterKind::Map | ClusterKind::Row => self.rows(&body, &targets, steps)?,
+                    }
                 }
                 for (&r, target) in node.results.iter().zip(targets) {
                     scope.views[r.index()] = Some(target);
@@ -112,6 +119,7 @@ impl Lowering<'_> {
                 return Ok(());
             }
             Op::Repeat(repeat) => return self.repeat(scope, at, repeat, steps),
+            Op::Scan(scan) => return self.scan(scope, at, scan, steps),
             Op::StateRead(read) => self.state(&read.state)?,
             Op::Transpose(transpose) => scope.view(node.operands[0]).transpose(&transpose.axes),
             Op::Broadcast(_) => scope.view(node.operands[0]).broadcast(&region.type_of(result).shape),
@@ -146,19 +154,24 @@ impl Lowering<'_> {
     ) -> Result<Vec<ValueView>, LowerError> {
         let mut targets = Vec::new();
         for (i, &result) in results.iter().enumerate() {
-            targets.push(match (body.updated_state(i), scope.targets.get(&result)) {
-                (Some(state), _) => self.state(state)?,
-                (None, Some(target)) => target.clone(),
-                (None, None) => {
-                    let buffer = self.buffer(scope.region.type_of(result));
-                    match scope.common_transpose(result) {
-                        Some(axes) => buffer.laid_out_for_transpose(axes),
-                        None => buffer,
-                    }
-                }
+            targets.push(match body.updated_state(i) {
+                Some(state) => self.state(state)?,
+                None => self.destination(scope, result),
             });
         }
         Ok(targets)
+    }
+
+    /// Where a result goes that is no state: where it is wanted, or in a new buffer.
+    pub(super) fn destination(&mut self, scope: &Scope<'_>, result: ValueId) -> ValueView {
+        if let Some(target) = scope.targets.get(&result) {
+            return target.clone();
+        }
+        let buffer = self.buffer(scope.region.type_of(result));
+        match scope.common_transpose(result) {
+            Some(axes) => buffer.laid_out_for_transpose(axes),
+            None => buffer,
+        }
     }
 
     /// A kernel that copies a tensor.

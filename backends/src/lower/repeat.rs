@@ -13,8 +13,8 @@ use crate::weights::LoopIndex;
 impl Scope<'_> {
     /// A loop's result that is wanted somewhere is carried there, and begins there if only the loop
     /// uses its first value.
-    pub(super) fn aim_at_loop(&mut self, node: &Node, repeat: &Repeat) {
-        for (result, &initial) in node.results.iter().zip(&node.operands).take(repeat.carried) {
+    pub(super) fn aim_at_loop(&mut self, node: &Node, carried: usize) {
+        for (result, &initial) in node.results.iter().zip(&node.operands).take(carried) {
             if let (Some(target), true) = (self.targets.get(result).cloned(), self.is_used_once(initial)) {
                 self.targets.entry(initial).or_insert(target);
             }
@@ -22,7 +22,7 @@ impl Scope<'_> {
     }
 
     /// Whether a loop may overwrite what lies at the place of its operand: nobody reads it later.
-    fn may_overwrite(&self, at: usize, operand: ValueId) -> bool {
+    pub(super) fn may_overwrite(&self, at: usize, operand: ValueId) -> bool {
         let view = self.view(operand);
         let shares = |v: &ValueId| self.views[v.index()].as_ref().is_some_and(|other| other.place == view.place);
         let is_later = |v: &ValueId| self.uses[v.index()].iter().any(|&user| user > at);
@@ -107,7 +107,7 @@ fn replaced_in_place(body: &Region, carried: &[ValueView]) -> Targets {
 }
 
 /// The last node that reads a value, directly or through views.
-fn last_use(body: &Region, uses: &[Vec<usize>], value: ValueId) -> Option<usize> {
+pub(super) fn last_use(body: &Region, uses: &[Vec<usize>], value: ValueId) -> Option<usize> {
     let through = |&user: &usize| {
         let node = &body.nodes[user];
         let is_view = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_));

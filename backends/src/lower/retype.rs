@@ -24,6 +24,7 @@ pub fn retype(entries: &mut [EntryProgram], weights: &[Weight]) {
                 fix(&mut product.rhs);
                 each(&mut product.epilogue, fix);
             }
+            KernelBody::Scan(scan) => each(&mut scan.operands, fix),
             // Its operands are buffers.
             KernelBody::Attention(_) => {}
         }

@@ -129,7 +129,12 @@ impl<'a> RowBuilder<'a> {
 
     /// An input that the kernel gives, one value for each element: an accumulator.
     pub fn accumulator(&mut self) -> Result<RowNodeId, LowerError> {
-        self.program.inputs.push(Access::Element);
+        self.given(Access::Element)
+    }
+
+    /// An input that the kernel gives. These come first.
+    pub fn given(&mut self, access: Access) -> Result<RowNodeId, LowerError> {
+        self.program.inputs.push(access);
         self.push(RowNode::Input(self.program.inputs.len() as u16 - 1))
     }
 
@@ -222,6 +227,10 @@ impl<'a> RowBuilder<'a> {
                 let x = self.node(node.operands[0])?;
                 self.push(RowNode::Reduce(row_reduce(reduce.kind)?, x))
             }
+            Op::Constant(constant) => match constant.splat() {
+                Some(x) => self.push(RowNode::Constant(x as f32)),
+                None => Err(LowerError::unsupported("constant", "its values depend on a symbolic extent")),
+            },
             Op::Iota(iota) => self.iota(iota.axis, body.ty(value).rank()),
             Op::Extent(extent) => self.place(Place::Extent(extent.of.clone())),
             op => Err(LowerError::unsupported(op.name(), format!("no kernel computes it ({})", body.ty(value)))),
@@ -280,9 +289,9 @@ impl<'a> RowBuilder<'a> {
     }
 
     fn read(&mut self, view: View) -> Result<RowNodeId, LowerError> {
-        let accumulators = self.program.inputs.len() - self.inputs.len();
+        let given = self.program.inputs.len() - self.inputs.len();
         if let Some(known) = self.inputs.iter().position(|v| *v == view) {
-            return self.push(RowNode::Input((accumulators + known) as u16));
+            return self.push(RowNode::Input((given + known) as u16));
         }
         self.program.inputs.push(access(&view));
         self.inputs.push(view);

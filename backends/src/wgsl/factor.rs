@@ -6,7 +6,7 @@ use super::expression::Expressions;
 use super::matmul::SHARED_DEPTH;
 use super::operand::{Operand, Operands};
 use super::panel::{Step, Work};
-use super::rows::{FromMemory, reduce_phases};
+use super::rows::{FromMemory, Team, reduce_phases};
 use super::shader::Writer;
 use super::space::Space;
 
@@ -94,7 +94,7 @@ impl<'o, 'v> FromNorm<'o, 'v> {
         let length = format!("{k}u");
         let mut expressions = Expressions::new(&space.operands.program, "at", &length);
         let from = FromMemory { operands, given: &[], position: "at".to_owned() };
-        reduce_phases(w, &mut expressions, &from, &length, size)?;
+        reduce_phases(w, &mut expressions, &from, &length, Team::Group(size))?;
         Ok(FromNorm { expressions, operands, k })
     }
 

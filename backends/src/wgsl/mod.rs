@@ -9,6 +9,7 @@
 //!  panel.rs       packed weights, taken apart         fuse.rs        kernels that are one launch
 //!  blocks.rs      quantised ones                      library.rs     functions that WGSL lacks
 //!  product.rs     products of activations             validate.rs    naga's judgement
+//!  scan.rs        recurrences
 //!  attention/     flash attention
 //! ```
 //!
@@ -26,6 +27,7 @@ mod operand;
 mod panel;
 mod product;
 mod rows;
+mod scan;
 mod shader;
 mod space;
 mod validate;
@@ -37,7 +39,7 @@ use castiron_runtime::program::gpu::{
     Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
 };
 use castiron_runtime::program::{
-    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Step, WeightForm,
+    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Scan, Step, WeightForm,
 };
 use castiron_runtime::weights::PackedMatrix;
 
@@ -201,7 +203,17 @@ impl<'a> Generator<'a> {
                 Ok(vec![simple(Condition::default(), vec![dispatch])])
             }
             KernelBody::Attention(attention) => self.attention(&named, attention),
+            KernelBody::Scan(scan) => self.scan(&named, scan),
         }
+    }
+
+    fn scan(&mut self, named: &Named<'_>, scan: &Scan) -> Result<Vec<Choice>, WgslFault> {
+        let each = |(condition, method): (Condition, scan::Method)| {
+            let mut w = self.writer(named, condition.features);
+            let (grid, size) = scan::write_scan(&mut w, scan, method)?;
+            Ok(simple(condition, vec![self.finish(w, named, method.name(), size, vec![grid])?]))
+        };
+        scan::methods(scan).into_iter().map(each).collect()
     }
 
     /// Maps that do not depend on one another, in one dispatch.

@@ -6,7 +6,7 @@ use castiron_runtime::program::row::{RowNode, RowReduce};
 
 use super::WgslFault;
 use super::expression::{Expressions, Inputs};
-use super::operand::{LOWEST, Operands};
+use super::operand::{LOWEST, Operand, Operands};
 use super::shader::{MAP_GROUP, Writer, dim_text};
 use super::space::{Space, unravel};
 
@@ -84,11 +84,48 @@ pub(super) fn write_element(
 }
 
 /// Invocations for each row.
-fn row_group(row: &Dim) -> u32 {
+pub(super) fn row_group(row: &Dim) -> u32 {
     match row.as_constant() {
         Some(n) if n <= 32 => 32,
         Some(n) if n > LONG_ROW => 256,
         _ => 64,
+    }
+}
+
+/// Who walks a row.
+#[derive(Clone, Copy)]
+pub(super) enum Team {
+    /// A workgroup of so many invocations.
+    Group(u32),
+    /// One invocation.
+    One,
+}
+
+impl Team {
+    /// The head of a loop over the positions `at` of a row.
+    fn walk(self, length: &str) -> String {
+        match self {
+            Team::Group(size) => format!("for (var at = local; at < {length}; at += {size}u)"),
+            Team::One => format!("for (var at = 0u; at < {length}; at++)"),
+        }
+    }
+}
+
+/// Something that takes the values of a result.
+pub(super) trait Output {
+    /// Writes an f32 to a position of the row.
+    fn store(&self, w: &mut Writer<'_>, position: &str, value: &str) -> Result<(), WgslFault>;
+
+    /// Whether all positions have different places.
+    fn moves(&self) -> bool;
+}
+
+impl Output for Operand<'_> {
+    fn store(&self, w: &mut Writer<'_>, position: &str, value: &str) -> Result<(), WgslFault> {
+        Operand::store(self, w, position, value)
+    }
+    fn moves(&self) -> bool {
+        Operand::moves(self)
     }
 }
 
@@ -104,8 +141,8 @@ pub(super) fn write_rows(w: &mut Writer<'_>, rows: &Rows) -> Result<(Vec<(Dim, u
     let program = &space.operands.program;
     let mut expressions = Expressions::new(program, "at", &dim_text(space.row()));
     let length = dim_text(space.row());
-    reduce_phases(w, &mut expressions, &from, &length, size)?;
-    write_results(w, &mut expressions, &operands, &from, &length, size)?;
+    reduce_phases(w, &mut expressions, &from, &length, Team::Group(size))?;
+    write_results(w, &mut expressions, &operands.outputs, &from, &length, Team::Group(size))?;
     Ok((vec![(count, 1)], size))
 }
 
@@ -116,7 +153,7 @@ pub(super) fn reduce_phases(
     expressions: &mut Expressions<'_>,
     from: &dyn Inputs,
     length: &str,
-    size: u32,
+    team: Team,
 ) -> Result<(), WgslFault> {
     let program = expressions.program;
     let last = expressions.levels.iter().map(|level| level.phase).max().unwrap_or(0);
@@ -131,7 +168,7 @@ pub(super) fn reduce_phases(
             let start = identity(kind);
             w.line(format!("var r{at} = {start};"));
         }
-        w.open(format!("for (var at = local; at < {length}; at += {size}u)"));
+        w.open(team.walk(length));
         for &(at, kind, operand) in &reductions {
             let value = expressions.value(w, operand, from)?;
             w.line(format!("r{at} = {};", combine(kind, &format!("r{at}"), &value)));
@@ -139,7 +176,9 @@ pub(super) fn reduce_phases(
         expressions.leave_position();
         w.close();
         for &(at, kind, _) in &reductions {
-            reduce_group(w, &format!("r{at}"), kind, size);
+            if let Team::Group(size) = team {
+                reduce_group(w, &format!("r{at}"), kind, size);
+            }
             expressions.set_reduced(at, format!("r{at}"));
         }
     }
@@ -198,38 +237,53 @@ pub(super) fn reduce_group(w: &mut Writer<'_>, name: &str, kind: RowReduce, size
 }
 
 /// Writes what is stored. A row of a result is written when nothing is read any more.
-fn write_results(
+pub(super) fn write_results(
     w: &mut Writer<'_>,
     expressions: &mut Expressions<'_>,
-    operands: &Operands<'_>,
+    outputs: &[impl Output],
     from: &dyn Inputs,
     length: &str,
-    size: u32,
+    team: Team,
 ) -> Result<(), WgslFault> {
     let stores = &expressions.program.stores;
-    let is_whole = |&(i, &stored): &(usize, &u16)| expressions.varies(stored) || operands.outputs[i].moves();
+    let is_whole = |&(i, &stored): &(usize, &u16)| expressions.varies(stored) || outputs[i].moves();
     let (whole, single): (Vec<_>, Vec<_>) = stores.iter().enumerate().partition(is_whole);
     if !whole.is_empty() {
-        w.open(format!("for (var at = local; at < {length}; at += {size}u)"));
-        let mut values = Vec::new();
-        for &(i, &stored) in &whole {
-            let value = expressions.value(w, stored, from)?;
-            w.line(format!("let y{i} = {value};"));
-            values.push(format!("y{i}"));
-        }
+        w.open(team.walk(length));
+        let values = named_values(w, expressions, &whole, from)?;
         for (&(i, _), value) in whole.iter().zip(&values) {
-            operands.outputs[i].store(w, "at", value)?;
+            outputs[i].store(w, "at", value)?;
         }
         expressions.leave_position();
         w.close();
     }
     if !single.is_empty() {
-        w.open("if (local == 0u)");
-        for &(i, &stored) in &single {
-            let value = expressions.value(w, stored, from)?;
-            operands.outputs[i].store(w, "0u", &value)?;
+        if let Team::Group(_) = team {
+            w.open("if (local == 0u)");
         }
-        w.close();
+        let values = named_values(w, expressions, &single, from)?;
+        for (&(i, _), value) in single.iter().zip(&values) {
+            outputs[i].store(w, "0u", value)?;
+        }
+        if let Team::Group(_) = team {
+            w.close();
+        }
     }
     Ok(())
+}
+
+/// Reads everything before anything is written: results may lie where operands do.
+fn named_values(
+    w: &mut Writer<'_>,
+    expressions: &mut Expressions<'_>,
+    stores: &[(usize, &u16)],
+    from: &dyn Inputs,
+) -> Result<Vec<String>, WgslFault> {
+    let mut values = Vec::new();
+    for &(i, &stored) in stores {
+        let value = expressions.value(w, stored, from)?;
+        w.line(format!("let y{i} = {value};"));
+        values.push(format!("y{i}"));
+    }
+    Ok(values)
 }

@@ -16,12 +16,21 @@ pub(super) struct Space {
 
 impl Space {
     pub fn new(extents: &[Dim], operands: &RowOperands, others: Vec<View>) -> Space {
-        let mut space = Space { extents: extents.to_vec(), operands: operands.clone(), others };
-        if !space.operands.inputs.iter().any(|view| matches!(view.place, Place::Index(_))) {
-            space.drop_units();
-            space.merge();
+        Space { extents: extents.to_vec(), operands: operands.clone(), others }.simplified(0)
+    }
+
+    /// A space whose first axis is time, which stays as it is.
+    pub fn timed(extents: &[Dim], operands: &RowOperands) -> Space {
+        Space::whole(extents, operands).simplified(1)
+    }
+
+    /// Merges the axes after the first `kept`.
+    fn simplified(mut self, kept: usize) -> Space {
+        if !self.operands.inputs.iter().any(|view| matches!(view.place, Place::Index(_))) {
+            self.drop_units(kept);
+            self.merge(kept);
         }
-        space
+        self
     }
 
     /// A space whose axes stay as they are.
@@ -48,8 +57,8 @@ impl Space {
         self.operands.inputs.iter_mut().chain(&mut self.operands.outputs).chain(&mut self.others)
     }
 
-    fn drop_units(&mut self) {
-        for axis in (0..self.extents.len() - 1).rev() {
+    fn drop_units(&mut self, kept: usize) {
+        for axis in (kept..self.extents.len() - 1).rev() {
             if self.extents[axis].as_constant() == Some(1) {
                 self.extents.remove(axis);
                 self.views().for_each(|view| for_each_strides(view, &mut |strides| drop(strides.remove(axis))));
@@ -57,8 +66,8 @@ impl Space {
         }
     }
 
-    fn merge(&mut self) {
-        for axis in (0..self.extents.len().saturating_sub(2)).rev() {
+    fn merge(&mut self, kept: usize) {
+        for axis in (kept..self.extents.len().saturating_sub(2)).rev() {
             let inner = self.extents[axis + 1].clone();
             let mut is_one_walk = true;
             self.views().for_each(|view| {

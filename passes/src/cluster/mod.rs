@@ -6,7 +6,7 @@
 //! - views: `reshape`, `transpose`, `broadcast`, and `slice` without step;
 //! - clusters, each of which is one kernel, with real buffers as operands: params, constants, iotas,
 //!   extents and weight expressions are copied into the clusters that use them;
-//! - `repeat`, `scan` and `state_read`.
+//! - `repeat` and `state_read`, and `scan`, whose body stays in plain ops: it is one kernel.
 //!
 //! | kind | holds |
 //! |---|---|

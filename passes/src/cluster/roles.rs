@@ -76,7 +76,7 @@ pub fn is_cheap(op: &Op) -> bool {
 pub fn needs_buffer(op: &Op, operand: usize) -> bool {
     match op {
         Op::Gather(_) | Op::StateUpdate(_) => operand == 1,
-        Op::Attention(_) => true,
+        Op::Attention(_) | Op::LinearRecurrence(_) => true,
         _ => false,
     }
 }

@@ -8,7 +8,8 @@ pub fn check(region: &Region) {
     for node in &region.nodes {
         match &node.op {
             Op::Cluster(cluster) => check_cluster(cluster),
-            Op::Repeat(_) | Op::Scan(_) => check(node.op.region().unwrap()),
+            Op::Repeat(_) => check(node.op.region().unwrap()),
+            Op::Scan(scan) => assert!(scan.body.nodes.iter().all(|n| n.op.region().is_none()), "a region in a scan"),
             Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::StateRead(_) => {}
             Op::Slice(slice) if slice.step.unwrap_or(1) == 1 => {}
             other => panic!("`{}` between clusters", other.name()),

@@ -21,6 +21,10 @@ pub(crate) fn check(resolver: &Resolver<'_>, kernel: &Kernel, most: usize) -> Re
         KernelBody::Matmul(matmul) => reach.matmul(matmul),
         KernelBody::Product(product) => reach.product(product),
         KernelBody::Attention(attention) => reach.attention(attention),
+        KernelBody::Scan(scan) => {
+            let walk = resolver.dims(&scan.walk())?;
+            if reach.space(&walk)? { reach.operands(&scan.operands, scan.carried, &walk) } else { Ok(()) }
+        }
     }
 }
 

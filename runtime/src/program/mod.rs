@@ -156,6 +156,8 @@ pub enum KernelBody {
     Product(Product),
     /// Attention with an online softmax.
     Attention(Box<AttentionKernel>),
+    /// A row program repeated along time.
+    Scan(Scan),
 }
 
 /// A row program at each index of the outer axes; the last axis is the row.
@@ -167,10 +169,36 @@ pub struct Rows {
     pub operands: RowOperands,
 }
 
+/// A row program at each step of a time axis, with rows that are carried from step to step: a recurrence.
+///
+/// Views have a stride along time, then those over the space. What is carried lies where the first
+/// `carried` outputs go, which do not move along time: a step reads it there, as the first inputs of
+/// its program, and replaces it. What lies there before the first step are the initial values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Number of steps.
+    pub steps: Dim,
+    /// Whether the last step comes first.
+    pub reverse: bool,
+    /// Iteration space of a step: axes that are independent of one another, the row last.
+    pub space: Vec<Dim>,
+    /// How many rows are carried.
+    pub carried: usize,
+    /// Operands of a step.
+    pub operands: RowOperands,
+}
+
+impl Scan {
+    /// The steps, then the space: what views have strides over.
+    pub fn walk(&self) -> Vec<Dim> {
+        std::iter::once(&self.steps).chain(&self.space).cloned().collect()
+    }
+}
+
 /// A row program with its memory operands over an iteration space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowOperands {
-    /// What is computed. Its first inputs are the accumulators of the kernel, if it has any.
+    /// What is computed. Its first inputs are the accumulators of the kernel, or what it carries, if it has any.
     pub program: RowProgram,
     /// Views of the remaining inputs.
     pub inputs: Vec<View>,
@@ -244,6 +272,7 @@ impl KernelBody {
             KernelBody::Matmul(_) => "matmul",
             KernelBody::Product(_) => "product",
             KernelBody::Attention(_) => "attention",
+            KernelBody::Scan(_) => "scan",
         }
     }
 
@@ -263,6 +292,7 @@ impl KernelBody {
                 let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias);
                 (reads.collect(), vec![&a.out])
             }
+            KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),
         }
     }
 }

@@ -75,15 +75,15 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
     match &kernel.body {
         KernelBody::Rows(rows) => {
             writeln!(f, " over {}", dims(&rows.space))?;
-            write_operands(f, &rows.operands, 0, indent)
+            write_operands(f, &rows.operands, "", indent)
         }
         KernelBody::Matmul(m) => {
             writeln!(f, " over {}: {} · w{}ᵀ", dims(&m.space), view(&m.x), m.weight)?;
-            write_operands(f, &m.epilogue, accumulators(&m.epilogue), indent)
+            write_operands(f, &m.epilogue, "sum", indent)
         }
         KernelBody::Product(p) => {
             writeln!(f, " over {}: {} · {}ᵀ over {}", dims(&p.space), view(&p.lhs), view(&p.rhs), p.k)?;
-            write_operands(f, &p.epilogue, accumulators(&p.epilogue), indent)
+            write_operands(f, &p.epilogue, "sum", indent)
         }
         KernelBody::Attention(a) => {
             writeln!(f, " over [b,g,r,s,t,d,e] = {}", dims(&a.extents))?;
@@ -95,20 +95,22 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             }
             writeln!(f, "{indent}    {} = attention scale={} causal={}", view(&a.out), a.scale, a.causal)
         }
+        KernelBody::Scan(s) => {
+            let order = if s.reverse { " from the last" } else { "" };
+            writeln!(f, " over {} steps{order} of {}", s.steps, dims(&s.space))?;
+            write_operands(f, &s.operands, "carried", indent)
+        }
     }
 }
 
-fn accumulators(operands: &RowOperands) -> usize {
-    operands.program.inputs.len() - operands.inputs.len()
-}
-
-/// Inputs, intermediate values with several uses, and stores.
-fn write_operands(f: &mut Formatter<'_>, operands: &RowOperands, accumulators: usize, indent: &str) -> fmt::Result {
+/// Inputs, intermediate values with several uses, and stores; `given` is the name of inputs that have no view.
+fn write_operands(f: &mut Formatter<'_>, operands: &RowOperands, given: &'static str, indent: &str) -> fmt::Result {
     let program = &operands.program;
+    let count = program.inputs.len().saturating_sub(operands.inputs.len());
     for (i, input) in operands.inputs.iter().enumerate() {
         writeln!(f, "{indent}    x{i} = {}", view(input))?;
     }
-    let text = Expressions { program, uses: program.uses(), accumulators };
+    let text = Expressions { program, uses: program.uses(), given, count };
     for (id, node) in program.nodes.iter().enumerate() {
         if text.is_named(id as RowNodeId) {
             writeln!(f, "{indent}    t{id} = {}", text.node(node))?;
@@ -123,7 +125,9 @@ fn write_operands(f: &mut Formatter<'_>, operands: &RowOperands, accumulators: u
 struct Expressions<'a> {
     program: &'a RowProgram,
     uses: Vec<u16>,
-    accumulators: usize,
+    /// Name of the first inputs, and how many have it.
+    given: &'static str,
+    count: usize,
 }
 
 impl Expressions<'_> {
@@ -139,9 +143,9 @@ impl Expressions<'_> {
 
     fn node(&self, node: &RowNode) -> String {
         match *node {
-            RowNode::Input(i) => match usize::from(i).checked_sub(self.accumulators) {
+            RowNode::Input(i) => match usize::from(i).checked_sub(self.count) {
                 Some(i) => format!("x{i}"),
-                None => format!("sum{i}"),
+                None => format!("{}{i}", self.given),
             },
             RowNode::Constant(c) => format!("{c:?}"),
             RowNode::Position => "position".to_owned(),

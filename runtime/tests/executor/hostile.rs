@@ -70,6 +70,7 @@ fn mutated_programs_never_panic() {
     mutate(&crate::attention::fixture(DType::F32), 300);
     mutate(&crate::states::append(), 300);
     mutate(&crate::states::looped().0, 300);
+    mutate(&crate::scans::fixture(true, true), 400);
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod errors;
 mod hostile;
 mod products;
 mod rows;
+mod scans;
 mod states;
 mod support;

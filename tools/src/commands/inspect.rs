@@ -126,6 +126,7 @@ fn assembly(entry: &EntryProgram) -> Result<(), Box<dyn std::error::Error>> {
             KernelBody::Rows(rows) => &rows.operands.program,
             KernelBody::Matmul(matmul) => &matmul.epilogue.program,
             KernelBody::Product(product) => &product.epilogue.program,
+            KernelBody::Scan(scan) => &scan.operands.program,
             KernelBody::Attention(_) => continue,
         };
         let function = RowFunction::compile(program, Isa::detect())?;

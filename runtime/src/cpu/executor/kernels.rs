@@ -1,9 +1,12 @@
 //! Bound kernels, each executed by all workers together.
 #![allow(unsafe_code)] // Kernels take pointers; binding has checked where they point.
 
+use std::ops::Range;
+
 use super::measure::Part;
 use super::operand::Address;
 use super::run::Run;
+use super::scan::ScanKernel;
 use super::work::RowWork;
 use crate::cpu::attention::{Attention, Strided};
 use crate::cpu::isa::Isa;
@@ -36,6 +39,7 @@ pub(super) enum BoundKernel {
     Matmul(MatmulKernel),
     Product(ProductKernel),
     Attention(Box<AttentionKernel>),
+    Scan(ScanKernel),
 }
 
 /// A row program over rows.
@@ -120,6 +124,7 @@ impl BoundKernel {
             BoundKernel::Matmul(kernel) => format!("matmul {:?}", kernel.matrix.encoding),
             BoundKernel::Product(_) => "product".to_owned(),
             BoundKernel::Attention(_) => "attention".to_owned(),
+            BoundKernel::Scan(_) => "scan".to_owned(),
         }
     }
 
@@ -135,23 +140,35 @@ impl BoundKernel {
                 BoundKernel::Matmul(kernel) => kernel.execute(run, memory),
                 BoundKernel::Product(kernel) => kernel.execute(run, memory),
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
+                BoundKernel::Scan(kernel) => kernel.execute(run, memory),
             }
         }
     }
 }
 
+/// A worker's share of rows, or of each row if threads may share them; `elements` is all the work.
+pub(super) fn part(
+    run: &Run<'_>,
+    elements: usize,
+    (rows, row): (usize, usize),
+    can_cut: bool,
+) -> Option<(Range<usize>, Range<usize>)> {
+    let index = run.worker.index;
+    let workers = (elements / GRAIN).clamp(1, run.worker.count);
+    if index >= workers {
+        return None;
+    }
+    let is_cut = can_cut && rows < 4 * workers && row >= CUT * workers;
+    Some(match is_cut && workers > 1 {
+        true => (0..rows, share(row, CUT, index, workers)),
+        false => (share(rows, 1, index, workers), 0..row),
+    })
+}
+
 impl RowsKernel {
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
-        let (index, total) = (run.worker.index, self.rows.saturating_mul(self.row));
-        let workers = (total / GRAIN).clamp(1, run.worker.count);
-        if index >= workers {
-            return;
-        }
-        let is_cut = self.can_cut && self.rows < 4 * workers && self.row >= CUT * workers;
-        let (rows, columns) = match is_cut && workers > 1 {
-            true => (0..self.rows, share(self.row, CUT, index, workers)),
-            false => (share(self.rows, 1, index, workers), 0..self.row),
-        };
+        let total = self.rows.saturating_mul(self.row);
+        let Some((rows, columns)) = part(run, total, (self.rows, self.row), self.can_cut) else { return };
         let mut carver = memory.staging.carve();
         let staging = carver.take::<f32>(self.work.staging);
         let mut at = self.work.index(rows.start);

@@ -6,6 +6,7 @@
 //!  work.rs     a row program on part of a row       parts.rs  row programs that ask where they are
 //!  operand.rs  addresses                            convert.rs element types
 //!  run.rs      what workers know                    measure.rs where time goes
+//!  scan.rs     a row program at each step of time
 //! ```
 //!
 //! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
@@ -20,6 +21,7 @@ mod nest;
 mod operand;
 mod parts;
 mod run;
+mod scan;
 mod work;
 
 use std::ops::Range;

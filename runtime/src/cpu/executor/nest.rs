@@ -8,6 +8,8 @@ use super::parts::has_place;
 /// A row program over an iteration space whose last axis is the row.
 #[derive(Clone, Debug)]
 pub(super) struct Nest {
+    /// Whether the first axis is time, which stays as it is.
+    pub timed: bool,
     pub extents: Vec<usize>,
     pub program: RowProgram,
     /// Inputs that come before `inputs`: accumulators.
@@ -32,19 +34,23 @@ impl Nest {
         self.extents.split_last().map_or(&[], |(_, outer)| outer)
     }
 
-    /// Whether rows may be cut and joined: a map that does not ask where it is.
+    /// Whether rows may be cut and joined: a map that does not ask where it is, and that does not carry one
+    /// value for a row through time, which each part would do again.
     pub fn is_divisible(&self) -> bool {
-        self.program.is_map() && !has_place(&self.program)
+        let is_single = |view: &FlatView| view.strides.last() == Some(&0);
+        let carries_single = self.timed && self.row() > 1 && self.outputs.iter().any(is_single);
+        self.program.is_map() && !has_place(&self.program) && !carries_single
     }
 
     /// Removes outer axes of one element and joins those that lie one in another.
     pub fn simplify_outer(&mut self) {
-        for axis in (0..self.extents.len() - 1).rev() {
+        let first = usize::from(self.timed);
+        for axis in (first..self.extents.len() - 1).rev() {
             if self.extents[axis] == 1 {
                 self.remove(axis);
             }
         }
-        for axis in (1..self.extents.len() - 1).rev() {
+        for axis in (first + 1..self.extents.len() - 1).rev() {
             if self.views().all(|view| is_nested(view, axis, self.extents[axis])) {
                 self.join(axis);
             }
@@ -56,10 +62,11 @@ impl Nest {
         if !self.is_divisible() || self.given > 0 {
             return;
         }
-        if self.row() == 1 && self.extents.len() > 1 {
+        let least = 1 + usize::from(self.timed);
+        if self.row() == 1 && self.extents.len() > least {
             self.turn();
         }
-        while self.extents.len() > 1 && self.can_lengthen() {
+        while self.extents.len() > least && self.can_lengthen() {
             self.join(self.extents.len() - 1);
         }
     }
@@ -155,8 +162,14 @@ mod tests {
 
     fn copy(extents: &[usize], access: Access, from: &[usize], to: &[usize]) -> Nest {
         let program = RowProgram { inputs: vec![access], nodes: vec![RowNode::Input(0)], stores: vec![0] };
-        let mut nest =
-            Nest { extents: extents.to_vec(), program, given: 0, inputs: vec![view(from)], outputs: vec![view(to)] };
+        let mut nest = Nest {
+            timed: false,
+            extents: extents.to_vec(),
+            program,
+            given: 0,
+            inputs: vec![view(from)],
+            outputs: vec![view(to)],
+        };
         nest.simplify_outer();
         nest.simplify_row();
         nest

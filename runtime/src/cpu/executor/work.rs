@@ -30,7 +30,7 @@ pub(super) struct RowWork {
 
 /// An index of the outer axes.
 #[derive(Clone, Copy)]
-pub(super) struct Index([usize; MAX_RANK]);
+pub(super) struct Index(pub [usize; MAX_RANK]);
 
 impl RowWork {
     /// The index of row number `row`.
@@ -126,28 +126,12 @@ impl RowWork {
                 inputs[self.given + i] = operand.provide(element, at, &part, single, scratch);
             }
             for (i, (operand, &row)) in self.outputs.iter().zip(output_rows).enumerate() {
-                outputs[i] = match operand.mode {
-                    Mode::Direct => row.add(part.start * operand.step).cast(),
-                    Mode::Staged(at) => scratch.add(at),
-                    _ => &raw mut single_outputs[i],
-                };
+                let element = row.wrapping_add(part.start * operand.step);
+                outputs[i] = operand.receive(element, &raw mut single_outputs[i], scratch);
             }
             self.function.call(inputs, outputs, part.len());
             for (i, (operand, &row)) in self.outputs.iter().zip(output_rows).enumerate() {
-                let to = row.wrapping_add(part.start * operand.step);
-                match operand.mode {
-                    Mode::Direct => {}
-                    Mode::Staged(at) => {
-                        let values = std::slice::from_raw_parts(scratch.add(at), part.len());
-                        store(operand.dtype, values, to, operand.step);
-                    }
-                    Mode::Fill => {
-                        let value = *outputs[i];
-                        (0..part.len())
-                            .for_each(|i| store(operand.dtype, &[value], to.add(i * operand.step), operand.step));
-                    }
-                    _ => store(operand.dtype, &[*outputs[i]], row, operand.step),
-                }
+                operand.deliver(outputs[i], row.wrapping_add(part.start * operand.step), part.len());
             }
         }
     }
@@ -159,7 +143,7 @@ impl Operand {
     /// # Safety
     /// As [`RowWork::call`].
     #[inline]
-    unsafe fn row(
+    pub unsafe fn row(
         &self,
         run: &Run<'_>,
         at: &[usize],
@@ -188,7 +172,7 @@ impl Operand {
     /// # Safety
     /// As [`RowWork::call`].
     #[inline]
-    unsafe fn provide(
+    pub unsafe fn provide(
         &self,
         element: *mut u8,
         at: &[usize],
@@ -215,5 +199,40 @@ impl Operand {
             Mode::Start => *single = part.start as f32,
         }
         single
+    }
+
+    /// Where a program puts the values of a result that belong at `element`.
+    ///
+    /// # Safety
+    /// As [`RowWork::call`].
+    #[inline]
+    pub unsafe fn receive(&self, element: *mut u8, single: *mut f32, scratch: *mut f32) -> *mut f32 {
+        match self.mode {
+            Mode::Direct => element.cast(),
+            // SAFETY: the area belongs to this operand.
+            Mode::Staged(at) => unsafe { scratch.add(at) },
+            _ => single,
+        }
+    }
+
+    /// Takes a result from where it was received to `element`.
+    ///
+    /// # Safety
+    /// As [`RowWork::call`]; `values` is what [`Operand::receive`] gave.
+    #[inline]
+    pub unsafe fn deliver(&self, values: *const f32, element: *mut u8, count: usize) {
+        // SAFETY: the caller's contract; a single value stands for all.
+        unsafe {
+            match self.mode {
+                Mode::Direct => {}
+                Mode::Staged(_) => {
+                    store(self.dtype, std::slice::from_raw_parts(values, count), element, self.step);
+                }
+                Mode::Fill => {
+                    (0..count).for_each(|i| store(self.dtype, &[*values], element.add(i * self.step), self.step))
+                }
+                _ => store(self.dtype, &[*values], element, self.step),
+            }
+        }
     }
 }

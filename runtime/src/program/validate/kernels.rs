@@ -8,7 +8,7 @@ use super::{Fault, MAX_RANK, bound};
 use crate::program::row::Access;
 use crate::program::view::{Place, View};
 use crate::program::{
-    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, RowOperands, Rows, WeightForm,
+    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, WeightForm,
 };
 use crate::weights::PackedMatrix;
 
@@ -56,6 +56,7 @@ impl KernelRules<'_> {
             KernelBody::Matmul(matmul) => self.matmul(matmul),
             KernelBody::Product(product) => self.product(product),
             KernelBody::Attention(attention) => self.attention(attention),
+            KernelBody::Scan(scan) => self.scan(scan),
         }
     }
 
@@ -100,6 +101,27 @@ impl KernelRules<'_> {
         require_dtype("the result", &a.out, a.out.dtype == DType::F32)?;
         let is_plain = a.out.indirect.is_none();
         if is_plain { Ok(()) } else { Err(misplaced("the result", "at indices from memory")) }
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<(), Fault> {
+        let walk = scan.walk();
+        self.space(&walk, 2)?;
+        let Some(carried) = scan.operands.outputs.get(..scan.carried) else {
+            let (program, kernel) = (scan.operands.outputs.len(), scan.carried);
+            return Err(Fault::Operands { what: "outputs to carry", program, kernel });
+        };
+        self.operands(&scan.operands, scan.carried, walk.len())?;
+        for (i, view) in carried.iter().enumerate() {
+            let name = format!("carried row {i}");
+            require_dtype(&name, view, view.dtype == DType::F32)?;
+            if view.indirect.is_some() {
+                return Err(misplaced(&name, "at indices from memory"));
+            }
+            if view.strides[0].as_constant() != Some(0) {
+                return Err(misplaced(&name, "at another place in each step"));
+            }
+        }
+        Ok(())
     }
 
     fn epilogue(&self, operands: &RowOperands, accumulators: usize, rank: usize) -> Result<(), Fault> {

@@ -5,6 +5,7 @@
 
 mod factors;
 mod operands;
+mod scan;
 
 use castiron_ir::DType;
 
@@ -133,6 +134,7 @@ impl Binder<'_> {
             KernelBody::Matmul(matmul) => self.matmul(matmul, &kernel.label),
             KernelBody::Product(product) => self.product(product, &kernel.label),
             KernelBody::Attention(attention) => self.attention(attention, &kernel.label),
+            KernelBody::Scan(scan) => self.scan(scan, &kernel.label),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::program::RowOperands;
 use crate::program::row::{Access, RowNode, RowProgram};
 
 /// Elements that staged operands are worked on at once: several of them stay in the first cache.
-const BLOCK: usize = 1024;
+pub(super) const BLOCK: usize = 1024;
 
 /// A program that copies.
 pub(super) fn copy_program(access: Access) -> RowProgram {
@@ -54,7 +54,7 @@ impl Binder<'_> {
     }
 
     pub(super) fn nest(&self, program: &RowProgram, given: usize, flat: FlatOperands, extents: Vec<usize>) -> Nest {
-        Nest { extents, program: program.clone(), given, inputs: flat.inputs, outputs: flat.outputs }
+        Nest { timed: false, extents, program: program.clone(), given, inputs: flat.inputs, outputs: flat.outputs }
     }
 
     /// The epilogue of a product.

@@ -1,0 +1,61 @@
+//! State that a scan carries: it is replaced where it lies, if nobody needs the old value later.
+
+use castiron_ir::op::{Op, StateWrite};
+use castiron_ir::{Node, ValueId};
+
+use super::region::Scope;
+use super::repeat::last_use;
+use super::{LowerError, Lowering};
+
+impl Lowering<'_> {
+    /// What a scan carries and a state gets is wanted in the state.
+    pub(super) fn aim_at_states(&self, scope: &mut Scope<'_>) -> Result<(), LowerError> {
+        let region = scope.region;
+        let definitions = region.definitions();
+        for node in &region.nodes {
+            let Some((write, value)) = lone_write(node) else { continue };
+            let Some(scan) = definitions[value.index()] else { continue };
+            let is_carried = carries(&region.nodes[scan], value, |initial| {
+                let read = definitions[initial.index()].map(|at| &region.nodes[at].op);
+                matches!(read, Some(Op::StateRead(read)) if read.state == write.state)
+            });
+            if is_carried && scope.is_used_once(value) && is_read_before(scope, &write.state, scan) {
+                let state = self.state(&write.state)?;
+                scope.targets.entry(value).or_insert(state);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value that a cluster writes to a state as it is.
+fn lone_write(node: &Node) -> Option<(&StateWrite, ValueId)> {
+    let Op::Cluster(cluster) = &node.op else { return None };
+    let ([inner], [argument]) = (cluster.body.nodes.as_slice(), cluster.body.arguments.as_slice()) else {
+        return None;
+    };
+    match &inner.op {
+        Op::StateWrite(write) if inner.operands == [*argument] => Some((write, node.operands[0])),
+        _ => None,
+    }
+}
+
+/// Whether a value is what a scan carries, beginning with a value of which something is true, and nothing
+/// else that the scan uses is that.
+fn carries(node: &Node, value: ValueId, is_first: impl Fn(ValueId) -> bool) -> bool {
+    let Op::Scan(scan) = &node.op else { return false };
+    let number = node.results.iter().position(|&result| result == value).filter(|&i| i < scan.carried);
+    let uses = node.operands.iter().filter(|&&operand| is_first(operand)).count();
+    number.is_some_and(|i| is_first(node.operands[i])) && uses == 1
+}
+
+/// Whether all uses of a state's value are over when a node is executed.
+fn is_read_before(scope: &Scope<'_>, state: &str, node: usize) -> bool {
+    let region = scope.region;
+    let reads = region.nodes.iter().filter(|n| matches!(&n.op, Op::StateRead(read) if read.state == state));
+    let is_over = |read: &Node| {
+        let value = read.results[0];
+        !region.results.contains(&value) && last_use(region, &scope.uses, value).is_none_or(|last| last <= node)
+    };
+    { reads }.all(is_over)
+}

@@ -1,0 +1,103 @@
+//! Speed of scans on the CPU: `cargo run --release -p castiron-tests --example scan_peak`.
+//!
+//! `THREADS` is 2 unless set. Times are medians of a whole call.
+
+use std::time::Instant;
+
+use castiron_ir::{Storage, StoredTensor, Task, TensorSource, text};
+use castiron_runtime::session::{self, Model};
+use castiron_runtime::tensor::Tensor;
+use castiron_tests::compiled;
+
+struct Nothing;
+
+impl TensorSource for Nothing {
+    fn layout(&self, _: &str) -> Option<(Storage, &[usize])> {
+        None
+    }
+    fn tensor(&self, _: &str) -> Option<StoredTensor<'_>> {
+        None
+    }
+}
+
+/// Name, elements that are carried times steps, text.
+const CASES: [(&str, f64, &str); 3] = [
+    ("h <- a·h + b, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, LINEAR),
+    ("selective scan, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, SELECTIVE),
+    ("gated delta rule, 8 heads of 128 x 128, 128 steps", 8.0 * 128.0 * 128.0 * 128.0, DELTA),
+];
+
+const LINEAR: &str = "
+entry main(%a: f32[1,512,1536,16], %b: f32[1,512,1536,16], %h: f32[1,1,1536,16]) -> (y) {
+  %0 = linear_recurrence %a, %b, %h axis=1 : f32[1,512,1536,16]
+  return %0
+}
+";
+
+const SELECTIVE: &str = "
+entry main(%h: f32[1536,16], %delta: f32[512,1536], %u: f32[512,1536], %B: f32[512,16], %C: f32[512,16], %A: f32[1536,16]) -> (y, h) {
+  %0, %1 = scan axis=0 carried=1 sequences=4 (%h = %h, %delta = %delta, %u = %u, %B = %B, %C = %C, %A = %A) {
+    %0 = reshape %delta to=[1536,1] : f32[1536,1]
+    %1 = mul %0, %A : f32[1536,16]
+    %2 = exp %1 : f32[1536,16]
+    %3 = mul %h, %2 : f32[1536,16]
+    %4 = mul %delta, %u : f32[1536]
+    %5 = dot %4, %B : f32[1536,16]
+    %6 = add %3, %5 : f32[1536,16]
+    %7 = dot %6, %C contract=[(1,0)] : f32[1536]
+    yield %6, %7
+  } : f32[1536,16], f32[512,1536]
+  return %1, %0
+}
+";
+
+const DELTA: &str = "
+entry main(%S: f32[8,128,128], %q: f32[128,8,128], %k: f32[128,8,128], %v: f32[128,8,128], %decay: f32[128,8], %beta: f32[128,8]) -> (o, S) {
+  %0, %1 = scan axis=0 carried=1 sequences=5 (%S = %S, %q = %q, %k = %k, %v = %v, %decay = %decay, %beta = %beta) {
+    %0 = reshape %decay to=[8,1,1] : f32[8,1,1]
+    %1 = mul %S, %0 : f32[8,128,128]
+    %2 = dot %1, %k batch=[(0,0)] contract=[(1,1)] : f32[8,128]
+    %3 = sub %v, %2 : f32[8,128]
+    %4 = reshape %beta to=[8,1] : f32[8,1]
+    %5 = mul %3, %4 : f32[8,128]
+    %6 = dot %k, %5 batch=[(0,0)] : f32[8,128,128]
+    %7 = add %1, %6 : f32[8,128,128]
+    %8 = dot %7, %q batch=[(0,0)] contract=[(1,1)] : f32[8,128]
+    yield %7, %8
+  } : f32[8,128,128], f32[128,8,128]
+  return %1, %0
+}
+";
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder for artifacts");
+    let threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for (name, elements, text) in CASES {
+        let module = text::parse_module(text).expect("the text is IR");
+        let artifact = folder.path().join("scan.iron");
+        compiled::write(&module, &Nothing, Task::FeatureExtraction, false, &artifact);
+        let model = Model::open(&artifact, session::Options { threads, ..session::Options::default() });
+        let model = model.expect("the artifact opens");
+        let mut session = model.smallest_session().expect("there is memory");
+        let shape = |ty: &castiron_ir::Type| ty.shape.iter().map(|d| d.as_constant().unwrap_or(1) as usize).collect();
+        let inputs: Vec<(String, Tensor)> = model.program().entries[0]
+            .inputs
+            .iter()
+            .map(|(name, ty)| {
+                let shape: Vec<usize> = shape(ty);
+                (name.clone(), Tensor::zeros(ty.dtype, &shape).expect("there is memory"))
+            })
+            .collect();
+        let named: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect();
+        let mut times: Vec<f64> = (0..21)
+            .map(|_| {
+                let start = Instant::now();
+                session.run("main", &named).expect("the entry runs");
+                start.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let time = times[times.len() / 2];
+        println!("{name}: {:.2} ms, {:.2} elements per ns", time * 1e3, elements / time * 1e-9);
+    }
+}
