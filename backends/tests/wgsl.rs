@@ -107,3 +107,8 @@ fn every_archetype_of_a_decoder() {
 fn quantised_products() {
     check("quantised", "llama.ir", WeightFormat::Q4, &["matvec_wide_dot_add"]);
 }
+
+#[test]
+fn largest_elements() {
+    check("top_k", "top_k.ir", WeightFormat::F32, &["top_k_top_k"]);
+}

@@ -3,10 +3,11 @@
 use castiron_ir::Module;
 
 use crate::pass::{Pass, PassError, Report};
-use crate::{canonicalize, cluster, cse, dce, fuse, merge_linears, simplify};
+use crate::{canonicalize, cluster, convolution, cse, dce, fuse, merge_linears, simplify};
 
 /// Every pass, by name.
 pub const PASSES: &[Pass] = &[
+    Pass { name: "expand-conv", about: "convolutions as windows and products", region: convolution::run },
     Pass {
         name: "canonicalize",
         about: "one spelling for what has several; constants folded",
@@ -25,6 +26,7 @@ pub const PASSES: &[Pass] = &[
 
 /// Passes in order, each with the reason why it stands there.
 const OPTIMIZE: &[(&str, &str)] = &[
+    ("expand-conv", "first: what it writes is plain ops like any others"),
     ("canonicalize", "the fusions compare canonical forms"),
     ("cse", "values that are equal have to be one value for a fusion to see it"),
     ("dce", "what is dead would count as another use"),

@@ -9,6 +9,7 @@
 //!  body.rs         the body of a cluster: fused ops expanded, operands resolved
 //!  rows.rs         map and row clusters; the row programs of all kernels
 //!  contraction.rs  matmul clusters       attention.rs  attention clusters
+//!  top_k.rs        top_k clusters
 //! ```
 
 mod attention;
@@ -19,6 +20,7 @@ mod region;
 mod repeat;
 mod retype;
 mod rows;
+mod top_k;
 mod view;
 
 use std::collections::HashMap;

@@ -24,6 +24,7 @@ pub fn retype(entries: &mut [EntryProgram], weights: &[Weight]) {
                 fix(&mut product.rhs);
                 each(&mut product.epilogue, fix);
             }
+            KernelBody::TopK(top) => fix(&mut top.x),
             // Its operands are buffers.
             KernelBody::Attention(_) => {}
         }

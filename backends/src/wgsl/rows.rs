@@ -84,7 +84,7 @@ pub(super) fn write_element(
 }
 
 /// Invocations for each row.
-fn row_group(row: &Dim) -> u32 {
+pub(super) fn row_group(row: &Dim) -> u32 {
     match row.as_constant() {
         Some(n) if n <= 32 => 32,
         Some(n) if n > LONG_ROW => 256,

@@ -156,6 +156,8 @@ pub enum KernelBody {
     Product(Product),
     /// Attention with an online softmax.
     Attention(Box<AttentionKernel>),
+    /// The largest elements of rows, in order.
+    TopK(TopK),
 }
 
 /// A row program at each index of the outer axes; the last axis is the row.
@@ -235,6 +237,24 @@ pub struct AttentionKernel {
     pub window: Option<usize>,
 }
 
+/// The op [`castiron_ir::op::TopK`] on views: for each index of the outer axes the `k` largest of `n` elements,
+/// in descending order of IEEE 754's total order, and among equals in ascending order of their indices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopK {
+    /// The outer axes.
+    pub space: Vec<Dim>,
+    /// Elements of a row.
+    pub n: Dim,
+    /// How many are taken, at least one.
+    pub k: u32,
+    /// Over the outer axes, then `n`.
+    pub x: View,
+    /// Over the outer axes, then `k`, if the elements are wanted.
+    pub values: Option<View>,
+    /// Over the outer axes, then `k`, i32, if their indices are wanted.
+    pub indices: Option<View>,
+}
+
 impl KernelBody {
     /// Name of the archetype.
     pub fn archetype(&self) -> &'static str {
@@ -244,6 +264,7 @@ impl KernelBody {
             KernelBody::Matmul(_) => "matmul",
             KernelBody::Product(_) => "product",
             KernelBody::Attention(_) => "attention",
+            KernelBody::TopK(_) => "top_k",
         }
     }
 
@@ -263,6 +284,7 @@ impl KernelBody {
                 let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias);
                 (reads.collect(), vec![&a.out])
             }
+            KernelBody::TopK(t) => (vec![&t.x], t.values.iter().chain(&t.indices).collect()),
         }
     }
 }

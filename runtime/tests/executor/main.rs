@@ -7,3 +7,4 @@ mod products;
 mod rows;
 mod states;
 mod support;
+mod top_k;

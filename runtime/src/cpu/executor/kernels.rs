@@ -3,6 +3,7 @@
 
 use super::operand::Address;
 use super::run::Run;
+use super::top_k::TopKKernel;
 use super::work::RowWork;
 use crate::cpu::attention::{Attention, Strided};
 use crate::cpu::isa::Isa;
@@ -33,6 +34,7 @@ pub(super) enum BoundKernel {
     Matmul(MatmulKernel),
     Product(ProductKernel),
     Attention(Box<AttentionKernel>),
+    TopK(TopKKernel),
 }
 
 /// A row program over rows.
@@ -121,6 +123,7 @@ impl BoundKernel {
                 BoundKernel::Matmul(kernel) => kernel.execute(run, memory),
                 BoundKernel::Product(kernel) => kernel.execute(run, memory),
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
+                BoundKernel::TopK(kernel) => kernel.execute(run, memory),
             }
         }
     }

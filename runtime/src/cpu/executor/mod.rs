@@ -5,6 +5,7 @@
 //!  kernels.rs  bound kernels, executed by workers   nest.rs   long rows, few outer axes
 //!  work.rs     a row program on part of a row       parts.rs  row programs that ask where they are
 //!  operand.rs  addresses                            convert.rs element types
+//!  top_k.rs    the largest elements of rows
 //! ```
 //!
 //! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
@@ -18,6 +19,7 @@ mod nest;
 mod operand;
 mod parts;
 mod run;
+mod top_k;
 mod work;
 
 use std::ops::Range;

@@ -5,6 +5,7 @@
 
 mod factors;
 mod operands;
+mod top_k;
 
 use castiron_ir::DType;
 
@@ -131,6 +132,7 @@ impl Binder<'_> {
             KernelBody::Matmul(matmul) => self.matmul(matmul, &kernel.label),
             KernelBody::Product(product) => self.product(product, &kernel.label),
             KernelBody::Attention(attention) => self.attention(attention, &kernel.label),
+            KernelBody::TopK(top) => self.top_k(top, &kernel.label),
         }
     }
 
