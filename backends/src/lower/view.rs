@@ -103,10 +103,12 @@ impl ValueView {
     /// The elements under another shape, if strides can express it: axes are merged where they lie
     /// one in another, and split.
     pub fn reshape(&self, to: &[Dim]) -> Option<ValueView> {
-        if self.is_contiguous() {
-            return Some(ValueView { shape: to.to_vec(), strides: row_major(to), ..self.clone() });
-        }
         let one = Dim::from(1);
+        if self.is_contiguous() {
+            let stride = |(stride, n): (Dim, &Dim)| if *n == one { Dim::from(0) } else { stride };
+            let strides = row_major(to).into_iter().zip(to).map(stride).collect();
+            return Some(ValueView { shape: to.to_vec(), strides, ..self.clone() });
+        }
         let source: Vec<usize> = (0..self.shape.len()).filter(|&a| self.shape[a] != one).collect();
         let target: Vec<usize> = (0..to.len()).filter(|&a| to[a] != one).collect();
         let mut strides = vec![Dim::from(0); to.len()];
