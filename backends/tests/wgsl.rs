@@ -121,3 +121,8 @@ fn scans_of_long_rows() {
     let names = ["scan_rows_mul_reduce_sub_exp_reduce_div"];
     check("scan_of_long_rows", "scan_of_long_rows.ir", WeightFormat::F32, &names);
 }
+
+#[test]
+fn largest_elements() {
+    check("top_k", "top_k.ir", WeightFormat::F32, &["top_k_top_k"]);
+}

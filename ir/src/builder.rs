@@ -11,8 +11,8 @@ use std::rc::Rc;
 use crate::dim::Dim;
 use crate::graph::{Region, ValueId};
 use crate::op::{
-    Binary, BinaryOp, Broadcast, Cast, Concat, Constant, Dot, Gather, Iota, Op, OpDef, Param, Reduce, ReduceKind,
-    Repeat, Reshape, Select, Slice, StateRead, StateUpdate, Transpose, TypeError, Unary, UnaryOp,
+    Binary, BinaryOp, Broadcast, Cast, Concat, Constant, Dot, Gather, Iota, Op, OpDef, Pad, Param, Reduce, ReduceKind,
+    Repeat, Reshape, Select, Slice, StateRead, StateUpdate, Transpose, TypeError, Unary, UnaryOp, Window,
 };
 use crate::types::{DType, Type};
 
@@ -266,6 +266,17 @@ impl Value {
     /// Elements `start..end` along an axis.
     pub fn slice(&self, axis: usize, start: impl Into<Dim>, end: impl Into<Dim>) -> Value {
         self.apply(Slice { axis, start: start.into(), end: end.into(), step: None }, &[])
+    }
+
+    /// The elements that a window of `taps` elements sees at each position along an axis.
+    pub fn window(&self, axis: usize, taps: usize, stride: usize, dilation: usize) -> Value {
+        let step = |n: usize| (n != 1).then_some(n);
+        self.apply(Window { axis, taps, stride: step(stride), dilation: step(dilation) }, &[])
+    }
+
+    /// Zeros before and after along an axis.
+    pub fn pad(&self, axis: usize, before: impl Into<Dim>, after: impl Into<Dim>) -> Value {
+        self.apply(Pad { axis, before: before.into(), after: after.into(), value: 0.0 }, &[])
     }
 
     /// Reduction that keeps the axes with extent 1.

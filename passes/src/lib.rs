@@ -7,6 +7,7 @@
 pub mod canonicalize;
 pub mod chains;
 pub mod cluster;
+pub mod convolution;
 pub mod cse;
 pub mod dce;
 pub mod fuse;

@@ -10,6 +10,9 @@ use castiron_ir::{BuildError, Entry, Module, Region};
 use crate::dce;
 use crate::rewrite::each_region;
 
+/// The rewrite of one region.
+type Rewrite = fn(&Region) -> Result<Region, BuildError>;
+
 /// A transformation of regions that keeps their meaning.
 #[derive(Clone, Copy)]
 pub struct Pass {
@@ -18,7 +21,7 @@ pub struct Pass {
     /// What it does, in one line.
     pub about: &'static str,
     /// The rewrite of one region whose nested regions are done.
-    pub region: fn(&Region) -> Result<Region, BuildError>,
+    pub region: Rewrite,
     /// Whether it divides regions into kernels, and has nothing to do in what is one kernel as a whole.
     pub divides: bool,
 }
@@ -75,6 +78,16 @@ impl fmt::Display for Report {
 }
 
 impl Pass {
+    /// A pass that keeps regions what they are.
+    pub const fn rewrites(name: &'static str, about: &'static str, region: Rewrite) -> Pass {
+        Pass { name, about, region, divides: false }
+    }
+
+    /// A pass that divides regions into kernels.
+    pub const fn divides(name: &'static str, about: &'static str, region: Rewrite) -> Pass {
+        Pass { name, about, region, divides: true }
+    }
+
     /// Rewrites every region of a module; dead ops go.
     ///
     /// # Errors

@@ -3,49 +3,26 @@
 use castiron_ir::Module;
 
 use crate::pass::{Pass, PassError, Report};
-use crate::{canonicalize, cluster, cse, dce, fuse, merge_linears, simplify};
+use crate::{canonicalize, cluster, convolution, cse, dce, fuse, merge_linears, simplify};
 
 /// Every pass, by name.
 pub const PASSES: &[Pass] = &[
-    Pass {
-        name: "canonicalize",
-        about: "one spelling for what has several; constants folded",
-        region: canonicalize::run,
-        divides: false,
-    },
-    Pass { name: "cse", about: "equal ops on equal operands once", region: cse::run, divides: false },
-    Pass { name: "dce", about: "what nothing depends on goes", region: dce::run, divides: false },
-    Pass {
-        name: "fuse-attention",
-        about: "softmax(scale·q·kᵀ …)·v as one op",
-        region: fuse::attention::run,
-        divides: false,
-    },
-    Pass { name: "fuse-norm", about: "RMS and layer norms as one op", region: fuse::norm::run, divides: false },
-    Pass {
-        name: "fuse-softmax",
-        about: "softmax over the last axis as one op",
-        region: fuse::softmax::run,
-        divides: false,
-    },
-    Pass { name: "fuse-rope", about: "rotary positions as one op", region: fuse::rope::run, divides: false },
-    Pass {
-        name: "simplify",
-        about: "algebra, activations and gating by equality saturation",
-        region: simplify::run,
-        divides: false,
-    },
-    Pass {
-        name: "merge-linears",
-        about: "linears with one input become one",
-        region: merge_linears::run,
-        divides: false,
-    },
-    Pass { name: "cluster", about: "the ops of each kernel in one cluster", region: cluster::run, divides: true },
+    Pass::rewrites("expand-conv", "convolutions as windows and products", convolution::run),
+    Pass::rewrites("canonicalize", "one spelling for what has several; constants folded", canonicalize::run),
+    Pass::rewrites("cse", "equal ops on equal operands once", cse::run),
+    Pass::rewrites("dce", "what nothing depends on goes", dce::run),
+    Pass::rewrites("fuse-attention", "softmax(scale·q·kᵀ …)·v as one op", fuse::attention::run),
+    Pass::rewrites("fuse-norm", "RMS and layer norms as one op", fuse::norm::run),
+    Pass::rewrites("fuse-softmax", "softmax over the last axis as one op", fuse::softmax::run),
+    Pass::rewrites("fuse-rope", "rotary positions as one op", fuse::rope::run),
+    Pass::rewrites("simplify", "algebra, activations and gating by equality saturation", simplify::run),
+    Pass::rewrites("merge-linears", "linears with one input become one", merge_linears::run),
+    Pass::divides("cluster", "the ops of each kernel in one cluster", cluster::run),
 ];
 
 /// Passes in order, each with the reason why it stands there.
 const OPTIMIZE: &[(&str, &str)] = &[
+    ("expand-conv", "first: what it writes is plain ops like any others"),
     ("canonicalize", "the fusions compare canonical forms"),
     ("cse", "values that are equal have to be one value for a fusion to see it"),
     ("dce", "what is dead would count as another use"),

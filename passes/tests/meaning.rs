@@ -77,7 +77,7 @@ proptest! {
     #[test]
     fn some_passes_do_their_work_at_once(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
         let module = random::module(&mut random::Choices::new(bytes));
-        for name in ["cse", "dce", "fuse-softmax", "fuse-norm", "fuse-rope", "fuse-attention", "cluster"] {
+        for name in ["expand-conv", "cse", "dce", "fuse-softmax", "fuse-norm", "fuse-rope", "fuse-attention", "cluster"] {
             let once = run_named(&[name], &module).unwrap();
             let twice = run_named(&[name], &once).unwrap();
             prop_assert_eq!(once, twice, "{}", name);

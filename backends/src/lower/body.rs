@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use castiron_ir::op::{Concat, Gather, Op, fused};
+use castiron_ir::op::{Concat, Gather, Op, Pad, Slice, fused};
 use castiron_ir::{Dim, Node, OpDef, Region, Type, ValueId};
 
 use super::LowerError;
@@ -23,7 +23,7 @@ pub(super) struct Body {
 }
 
 /// A tensor in memory, as kernels read it: a view, perhaps at indices that are read too.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Operand {
     /// Where it lies.
     pub view: ValueView,
@@ -32,7 +32,7 @@ pub(super) struct Operand {
 }
 
 /// The address part of a gather.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Gathered {
     /// The indices, broadcast to the operand's shape.
     pub indices: ValueView,
@@ -44,10 +44,35 @@ pub(super) struct Gathered {
 
 /// A result of a cluster, with what happens to it on its way to memory.
 pub(super) struct Store {
-    /// The value that is computed.
-    pub value: ValueId,
+    /// What is stored.
+    pub stored: Stored,
     /// Where it goes.
     pub target: Operand,
+    /// Stores of a later turn overwrite parts of what earlier ones wrote.
+    pub turn: usize,
+}
+
+/// What a store writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stored {
+    /// A value of the body.
+    Value(ValueId),
+    /// The same number everywhere: the border of a `pad`.
+    Fill(f64),
+}
+
+/// Memory that a value goes to, on the way there.
+struct Target {
+    operand: Operand,
+    turn: usize,
+    /// What has been written all over it in the turn before.
+    filled: Option<f64>,
+}
+
+impl Target {
+    fn map(self, change: impl FnOnce(&Operand) -> Operand) -> Target {
+        Target { operand: change(&self.operand), ..self }
+    }
 }
 
 impl Body {
@@ -87,6 +112,16 @@ impl Body {
         self.region.results.len() == 1 && source == Some(target)
     }
 
+    /// The value that a value is a slice of, and the slice, if the body takes several slices of it: as one
+    /// weight they are one buffer.
+    pub fn slice_of_several(&self, value: ValueId) -> Option<(ValueId, &Slice)> {
+        let node = self.producer(value)?;
+        let Op::Slice(slice) = &node.op else { return None };
+        let whole = node.operands[0];
+        let is_slice = |n: &&Node| matches!(n.op, Op::Slice(_)) && n.operands[0] == whole;
+        (self.region.nodes.iter().filter(is_slice).count() > 1).then_some((whole, slice))
+    }
+
     /// The state that result `i` is an update of.
     pub fn updated_state(&self, i: usize) -> Option<&str> {
         match &self.producer(self.region.results[i])?.op {
@@ -109,18 +144,21 @@ impl Body {
         self.region.arguments.iter().position(|&a| a == value).map(|i| &self.operands[i])
     }
 
-    /// What is stored: results without the state updates, transposes and concatenations around them.
+    /// What is stored: results without the state updates, transposes, concatenations and paddings around
+    /// them.
     pub fn stores(&self, targets: &[ValueView]) -> Result<Vec<Store>, LowerError> {
         let mut stores = Vec::new();
         for (&result, target) in self.region.results.iter().zip(targets) {
-            self.peel(result, Operand { view: target.clone(), gathered: None }, &mut stores)?;
+            let operand = Operand { view: target.clone(), gathered: None };
+            self.peel(result, Target { operand, turn: 0, filled: None }, &mut stores)?;
         }
         Ok(stores)
     }
 
-    fn peel(&self, value: ValueId, target: Operand, stores: &mut Vec<Store>) -> Result<(), LowerError> {
+    fn peel(&self, value: ValueId, target: Target, stores: &mut Vec<Store>) -> Result<(), LowerError> {
+        let store = |Target { operand, turn, .. }| Store { stored: Stored::Value(value), target: operand, turn };
         let Some(node) = self.producer(value).filter(|_| !self.known[value.index()]) else {
-            stores.push(Store { value, target });
+            stores.push(store(target));
             return Ok(());
         };
         match &node.op {
@@ -133,34 +171,46 @@ impl Body {
                 let mut strides = vec![Dim::from(0); rows.len()];
                 strides[0] = position.strides[0].clone();
                 let indices = ValueView { shape: rows.clone(), strides, ..position.clone() };
-                let stride = target.view.strides[update.axis].clone();
-                let extent = target.view.shape[update.axis].clone() - rows[update.axis].clone() + Dim::from(1);
-                let view = ValueView { shape: rows.clone(), ..target.view };
-                self.peel(
-                    node.operands[0],
-                    Operand { view, gathered: Some(Gathered { indices, stride, extent }) },
-                    stores,
-                )
+                let whole = target.operand.view;
+                let stride = whole.strides[update.axis].clone();
+                let extent = whole.shape[update.axis].clone() - rows[update.axis].clone() + Dim::from(1);
+                let view = ValueView { shape: rows.clone(), ..whole };
+                let operand = Operand { view, gathered: Some(Gathered { indices, stride, extent }) };
+                self.peel(node.operands[0], Target { operand, ..target }, stores)
             }
             Op::Transpose(transpose) => {
                 let mut inverse = vec![0; transpose.axes.len()];
                 transpose.axes.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
-                self.peel(node.operands[0], target.transpose(&inverse), stores)
+                self.peel(node.operands[0], target.map(|t| t.transpose(&inverse)), stores)
             }
             Op::Concat(Concat { axis }) => {
                 let mut start = Dim::from(0);
                 for &part in &node.operands {
                     let end = start.clone() + self.ty(part).shape[*axis].clone();
-                    self.peel(part, target.slice(*axis, &start, &end, 1), stores)?;
+                    let operand = target.operand.slice(*axis, &start, &end, 1);
+                    self.peel(part, Target { operand, ..target }, stores)?;
                     start = end;
                 }
                 Ok(())
             }
+            Op::Pad(pad) => self.peel(node.operands[0], self.filled(pad, node.operands[0], target, stores), stores),
             _ => {
-                stores.push(Store { value, target });
+                stores.push(store(target));
                 Ok(())
             }
         }
+    }
+
+    /// Fills the target of a `pad`, unless that has been done; gives the part inside the border.
+    fn filled(&self, pad: &Pad, operand: ValueId, target: Target, stores: &mut Vec<Store>) -> Target {
+        let end = pad.before.clone() + self.ty(operand).shape[pad.axis].clone();
+        let inside = target.operand.slice(pad.axis, &pad.before, &end, 1);
+        if inside == target.operand || target.filled == Some(pad.value) {
+            return Target { operand: inside, ..target };
+        }
+        let Target { operand, turn, .. } = target;
+        stores.push(Store { stored: Stored::Fill(pad.value), target: operand, turn });
+        Target { operand: inside, turn: turn + 1, filled: Some(pad.value) }
     }
 
     /// A value that lies in memory: an argument, or a movement or gather of one.
@@ -190,6 +240,11 @@ impl Body {
                 let shape = &self.ty(value).shape;
                 let plain = self.operand(node.operands[0], table)?;
                 plain.gathered.is_none().then(|| Operand { view: plain.view.broadcast(shape), gathered: None })
+            }
+            Op::Window(window) => {
+                let plain = self.operand(node.operands[0], table)?;
+                let view = plain.view.window(window, &self.ty(value).shape);
+                plain.gathered.is_none().then_some(Operand { view, gathered: None })
             }
             Op::Reshape(_) => {
                 let plain = self.operand(node.operands[0], table)?;

@@ -3,7 +3,7 @@
 use castiron_ir::op::{BinaryOp, Dot, GatedMlp, Op};
 use castiron_ir::{Dim, Node, OpDef, Type, ValueId};
 use castiron_runtime::program::row::RowNode;
-use castiron_runtime::program::view::Place;
+use castiron_runtime::program::view::{Place, View};
 use castiron_runtime::program::{KernelBody, Matmul, Product, RowOperands, Step};
 
 use super::body::Body;
@@ -39,7 +39,7 @@ impl Lowering<'_> {
         let weight = self.weights.product(vec![matrix], self.index.as_ref());
         let order: Vec<usize> = dot.free_lhs(x.shape.len()).into_iter().chain([axis]).collect();
         let space = body.ty(node.results[0]).shape.clone();
-        let (_, epilogue) = self.sum_epilogue(body, node, &space, false, targets)?;
+        let (space, epilogue) = self.sum_epilogue(body, node, &space, false, targets)?;
         Ok(KernelBody::Matmul(Matmul { space, x: x.transpose(&order).over_own_axes(), weight, epilogue }))
     }
 
@@ -57,7 +57,7 @@ impl Lowering<'_> {
         let matrix = |i: usize| Matrix { expression: body.weight(node.operands[i]), transposed: false };
         let weight = self.weights.product(vec![matrix(1), matrix(2)], self.index.as_ref());
         let space = body.ty(node.results[0]).shape.clone();
-        let epilogue = {
+        let (space, epilogue) = {
             let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), &space, false);
             let mut sums = [rows.accumulator()?, rows.accumulator()?];
             for (sum, &bias) in sums.iter_mut().zip(&node.operands[3..]) {
@@ -67,7 +67,7 @@ impl Lowering<'_> {
             let gate = rows.push(RowNode::Unary(op.activation, sums[0]))?;
             let gated = rows.push(RowNode::Binary(BinaryOp::Mul, gate, sums[1]))?;
             rows.bind(node.results[0], gated);
-            finish(rows, body, targets)?.1
+            finish(rows, body, targets)?
         };
         Ok(KernelBody::Matmul(Matmul { space, x: x.over_own_axes(), weight, epilogue }))
     }
@@ -79,41 +79,24 @@ impl Lowering<'_> {
         dot: &Dot,
         targets: &[ValueView],
     ) -> Result<KernelBody, LowerError> {
-        let (mut lhs, mut rhs) = (self.operand(body, node.operands[0])?, self.operand(body, node.operands[1])?);
-        let mut pairs = (dot.batch.clone(), dot.contract.clone());
-        let (mut rows, mut columns) = (dot.free_lhs(lhs.shape.len()), dot.free_rhs(rhs.shape.len()));
-        if rows.is_empty() {
-            // A product with a vector: the vector is the right operand, and its one column has no axis.
-            (lhs, rhs, rows, columns) = (rhs, lhs, columns, rows);
-            pairs.0.iter_mut().chain(&mut pairs.1).for_each(|pair| *pair = (pair.1, pair.0));
-        }
-        let ([(left, right)], [row], [] | [_]) = (pairs.1.as_slice(), rows.as_slice(), columns.as_slice()) else {
-            let what = format!("{} rows, {} columns and {} summed axes", rows.len(), columns.len(), pairs.1.len());
-            return Err(LowerError::unsupported("dot", what));
-        };
-        let batch = |side: fn(&(usize, usize)) -> usize| pairs.0.iter().map(side);
-        let lhs_order: Vec<usize> = batch(|p| p.0).chain([*row, *left]).collect();
-        let rhs_order: Vec<usize> = batch(|p| p.1).chain(columns.iter().copied()).chain([*right]).collect();
-        let k = lhs.shape[*left].clone();
+        let (lhs, rhs) = (self.operand(body, node.operands[0])?, self.operand(body, node.operands[1])?);
+        let factors = Factors::new(dot, &lhs, &rhs)?;
         let shape = &body.ty(node.results[0]).shape;
-        let (space, epilogue) = self.sum_epilogue(body, node, shape, columns.is_empty(), targets)?;
-        let (lhs, mut rhs) = (lhs.transpose(&lhs_order).over_own_axes(), rhs.transpose(&rhs_order).over_own_axes());
-        if columns.is_empty() {
-            rhs.strides.insert(pairs.0.len(), 0.into());
-        }
+        let (space, epilogue) = self.sum_epilogue(body, node, shape, factors.is_column, targets)?;
+        let Factors { k, lhs, rhs, .. } = factors;
         Ok(KernelBody::Product(Product { space, k, lhs, rhs, epilogue }))
     }
 
-    /// The iteration space and what follows a product with one accumulator.
+    /// What follows a product with one accumulator, over the shape of its result and perhaps one column.
     fn sum_epilogue(
         &mut self,
         body: &Body,
         node: &Node,
-        space: &[Dim],
-        unit_row: bool,
+        shape: &[Dim],
+        is_column: bool,
         targets: &[ValueView],
     ) -> Result<(Vec<Dim>, RowOperands), LowerError> {
-        let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), space, unit_row);
+        let mut rows = RowBuilder::new(body, self.weights, self.index.as_ref(), shape, is_column);
         let sum = rows.accumulator()?;
         rows.bind(node.results[0], sum);
         finish(rows, body, targets)
@@ -131,9 +114,50 @@ impl Lowering<'_> {
     }
 }
 
-fn finish(mut rows: RowBuilder<'_>, body: &Body, targets: &[ValueView]) -> Result<(Vec<Dim>, RowOperands), LowerError> {
+fn finish(rows: RowBuilder<'_>, body: &Body, targets: &[ValueView]) -> Result<(Vec<Dim>, RowOperands), LowerError> {
+    let mut rows = rows;
     body.stores(targets)?.iter().try_for_each(|store| rows.store(store))?;
     rows.finish()
+}
+
+/// The operands of a product of activations over batch axes, rows and columns, then k.
+struct Factors {
+    lhs: View,
+    rhs: View,
+    k: Dim,
+    /// Whether the result has no axis of columns: there is one, which the space has at its end.
+    is_column: bool,
+}
+
+impl Factors {
+    /// Leading rows are batch axes along which the right operand is the same.
+    fn new(dot: &Dot, lhs: &ValueView, rhs: &ValueView) -> Result<Factors, LowerError> {
+        let (rows, columns) = (dot.free_lhs(lhs.shape.len()), dot.free_rhs(rhs.shape.len()));
+        let pairs = |pairs: &[(usize, usize)]| -> [Vec<usize>; 2] {
+            [pairs.iter().map(|p| p.0).collect(), pairs.iter().map(|p| p.1).collect()]
+        };
+        let ([left_batch, right_batch], [left, right]) = (pairs(&dot.batch), pairs(&dot.contract));
+        let (left, right) = ((lhs, left_batch, rows, left), (rhs, right_batch, columns, right));
+        // A product without rows is one without columns of the operands exchanged.
+        let (left, right) = if left.2.is_empty() { (right, left) } else { (left, right) };
+        let (batch, rows, columns) = (left.1.len(), left.2.len(), right.2.len());
+        let nested = |(view, batch, free, contract): (&ValueView, Vec<usize>, Vec<usize>, Vec<usize>)| {
+            let order = [batch, free, contract].concat();
+            let view = view.transpose(&order);
+            let kept = order.len() - dot.contract.len();
+            let shape = [&view.shape[..kept], &[Dim::product(&view.shape[kept..])]].concat();
+            if dot.contract.len() == 1 { Some(view) } else { view.reshape(&shape) }
+        };
+        let (Some(lhs), Some(rhs), 1.., ..=1) = (nested(left), nested(right), rows, columns) else {
+            let what = format!("{rows} rows, {columns} columns and {} summed axes", dot.contract.len());
+            return Err(LowerError::unsupported("dot", what));
+        };
+        let mut strides = rhs.strides.clone();
+        // The leading rows, and the column if there is none.
+        strides.splice(batch..batch, vec![Dim::from(0); rows - columns]);
+        let k = lhs.shape[batch + rows].clone();
+        Ok(Factors { lhs: lhs.over_own_axes(), rhs: rhs.over(strides), k, is_column: columns == 0 })
+    }
 }
 
 /// Whether the right operand is a matrix known at compile time, so that it can be packed.

@@ -11,7 +11,7 @@
 //!  contraction.rs  matmul clusters       attention.rs  attention clusters
 //!  scan.rs         recurrences           state.rs      state that is replaced where it lies
 //!  axes.rs         the lanes and the row of a recurrence
-//!  align.rs        its step over these axes
+//!  align.rs        its step over these axes            top_k.rs   top_k clusters
 //! ```
 
 mod align;
@@ -26,6 +26,7 @@ mod retype;
 mod rows;
 mod scan;
 mod state;
+mod top_k;
 mod view;
 
 use std::collections::HashMap;

@@ -32,11 +32,12 @@ impl Scope<'_> {
     }
 
     /// Finds more values that are wanted somewhere, from the last node to the first: what only becomes
-    /// a wanted value, by a reshape or a loop.
+    /// a wanted value, by a reshape, a transpose or a loop.
     fn aim(&mut self) {
         for node in self.region.nodes.iter().rev() {
             match &node.op {
                 Op::Reshape(_) => self.aim_at_reshape(node),
+                Op::Transpose(transpose) => self.aim_at_transpose(node, &transpose.axes),
                 Op::Repeat(repeat) => self.aim_at_loop(node, repeat.carried),
                 Op::Scan(scan) => self.aim_at_loop(node, scan.carried),
                 _ => {}
@@ -49,6 +50,16 @@ impl Scope<'_> {
         let target = self.targets.get(&node.results[0]).filter(|_| self.is_used_once(operand));
         if let Some(target) = target.and_then(|t| t.reshape(&self.region.type_of(operand).shape)) {
             self.targets.entry(operand).or_insert(target);
+        }
+    }
+
+    fn aim_at_transpose(&mut self, node: &Node, axes: &[usize]) {
+        let target = self.targets.get(&node.results[0]).filter(|_| self.is_used_once(node.operands[0]));
+        if let Some(target) = target {
+            let mut inverse = vec![0; axes.len()];
+            axes.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
+            let target = target.transpose(&inverse);
+            self.targets.entry(node.operands[0]).or_insert(target);
         }
     }
 
@@ -110,6 +121,7 @@ impl Lowering<'_> {
                     match cluster.kind {
                         ClusterKind::Matmul => self.contraction(&body, &targets, steps)?,
                         ClusterKind::Attention => self.attention(&body, &targets[0], steps)?,
+                        ClusterKind::TopK => self.top_k(&body, &targets, steps)?,
                         ClusterKind::Map | ClusterKind::Row => self.rows(&body, &targets, steps)?,
                     }
                 }
@@ -127,6 +139,7 @@ impl Lowering<'_> {
                 let step = slice.step.unwrap_or(1) as i64;
                 scope.view(node.operands[0]).slice(slice.axis, &slice.start, &slice.end, step)
             }
+            Op::Window(window) => scope.view(node.operands[0]).window(window, &region.type_of(result).shape),
             Op::Reshape(_) => {
                 let shape = &region.type_of(result).shape;
                 match scope.view(node.operands[0]).reshape(shape) {

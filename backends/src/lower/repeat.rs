@@ -15,7 +15,9 @@ impl Scope<'_> {
     /// uses its first value.
     pub(super) fn aim_at_loop(&mut self, node: &Node, carried: usize) {
         for (result, &initial) in node.results.iter().zip(&node.operands).take(carried) {
-            if let (Some(target), true) = (self.targets.get(result).cloned(), self.is_used_once(initial)) {
+            // A loop works on what it carries in every iteration, so that has to lie as if it were its own.
+            let target = self.targets.get(result).filter(|target| target.is_contiguous()).cloned();
+            if let (Some(target), true) = (target, self.is_used_once(initial)) {
                 self.targets.entry(initial).or_insert(target);
             }
         }
@@ -51,7 +53,7 @@ impl Lowering<'_> {
         let node = &scope.region.nodes[at];
         let mut arguments: Vec<ValueView> = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
         for (i, argument) in arguments.iter_mut().enumerate().take(repeat.carried) {
-            let wanted = scope.targets.get(&node.results[i]).filter(|t| *t != argument).cloned();
+            let wanted = scope.targets.get(&node.results[i]).filter(|t| *t != argument && t.is_contiguous()).cloned();
             if wanted.is_some() || !scope.may_overwrite(at, node.operands[i]) {
                 let target = wanted.unwrap_or_else(|| self.buffer(scope.region.type_of(node.operands[i])));
                 steps.push(self.copy(argument, &target));
@@ -110,7 +112,8 @@ fn replaced_in_place(body: &Region, carried: &[ValueView]) -> Targets {
 pub(super) fn last_use(body: &Region, uses: &[Vec<usize>], value: ValueId) -> Option<usize> {
     let through = |&user: &usize| {
         let node = &body.nodes[user];
-        let is_view = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_));
+        let is_view =
+            matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) | Op::Window(_));
         let further = if is_view { last_use(body, uses, node.results[0]) } else { None };
         let escapes = is_view && body.results.contains(&node.results[0]);
         if escapes { usize::MAX } else { further.unwrap_or(user).max(user) }

@@ -25,6 +25,7 @@ pub fn retype(entries: &mut [EntryProgram], weights: &[Weight]) {
                 each(&mut product.epilogue, fix);
             }
             KernelBody::Scan(scan) => each(&mut scan.operands, fix),
+            KernelBody::TopK(top) => fix(&mut top.x),
             // Its operands are buffers.
             KernelBody::Attention(_) => {}
         }

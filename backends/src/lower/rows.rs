@@ -8,7 +8,7 @@ use castiron_runtime::program::row::{Access, MAX_NODES, MAX_OPERANDS, RowNode, R
 use castiron_runtime::program::view::{Indirect, Place, View};
 use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
 
-use super::body::{Body, Operand, Store};
+use super::body::{Body, Operand, Store, Stored};
 use super::view::ValueView;
 use super::{LowerError, Lowering, is_row_dtype};
 use crate::weights::{LoopIndex, WeightExpression, WeightTable};
@@ -20,16 +20,19 @@ impl Lowering<'_> {
             steps.push(self.kernels.push(body.label.clone(), kernel));
             return Ok(());
         }
-        let mut groups: Vec<(Vec<Dim>, Vec<Store>)> = Vec::new();
+        let mut groups: Vec<(usize, Vec<Dim>, Vec<Store>)> = Vec::new();
         for store in body.stores(targets)? {
             let mut space = store.target.view.shape.clone();
-            widen(body, store.value, &mut space);
-            match groups.iter_mut().find(|(known, _)| *known == space) {
-                Some((_, stores)) => stores.push(store),
-                None => groups.push((space, vec![store])),
+            if let Stored::Value(value) = store.stored {
+                widen(body, value, &mut space);
+            }
+            match groups.iter_mut().find(|(turn, known, _)| *turn == store.turn && *known == space) {
+                Some((.., stores)) => stores.push(store),
+                None => groups.push((store.turn, space, vec![store])),
             }
         }
-        for (space, stores) in groups {
+        groups.sort_by_key(|(turn, ..)| *turn);
+        for (_, space, stores) in groups {
             let unit_row = space.is_empty() || body.gathers_along_last_axis();
             let mut builder = RowBuilder::new(body, self.weights, self.index.as_ref(), &space, unit_row);
             stores.iter().try_for_each(|store| builder.store(store))?;
@@ -157,7 +160,10 @@ impl<'a> RowBuilder<'a> {
 
     /// Stores a value.
     pub fn store(&mut self, store: &Store) -> Result<(), LowerError> {
-        let node = self.node(store.value)?;
+        let node = match store.stored {
+            Stored::Value(value) => self.node(value)?,
+            Stored::Fill(value) => self.push(RowNode::Constant(value as f32))?,
+        };
         let view = self.view(&store.target)?;
         self.program.stores.push(node);
         self.outputs.push(view);
@@ -262,10 +268,16 @@ impl<'a> RowBuilder<'a> {
         {
             return self.push(RowNode::Constant(x as f32));
         }
-        let expression = self.body.weight(value);
+        let slice = self.body.slice_of_several(value);
+        let expression = self.body.weight(slice.map_or(value, |(whole, _)| whole));
         let ty = expression.ty().clone();
         let number = self.weights.dense(expression, self.index);
-        self.input(&Operand { view: ValueView::contiguous(Place::Weight(number), &ty), gathered: None })
+        let whole = ValueView::contiguous(Place::Weight(number), &ty);
+        let view = match slice {
+            Some((_, s)) => whole.slice(s.axis, &s.start, &s.end, s.step.unwrap_or(1) as i64),
+            None => whole,
+        };
+        self.input(&Operand { view, gathered: None })
     }
 
     fn iota(&mut self, axis: usize, rank: usize) -> Result<RowNodeId, LowerError> {

@@ -7,7 +7,7 @@ use castiron_runtime::program::{self, KernelBody};
 
 use super::align::{Aligned, Walk};
 use super::axes::Axes;
-use super::body::{Body, Operand, Store};
+use super::body::{Body, Operand, Store, Stored};
 use super::region::Scope;
 use super::rows::RowBuilder;
 use super::view::ValueView;
@@ -202,7 +202,8 @@ impl Lowering<'_> {
                     walk.place(&target.view, &own, target.time.as_ref())
                 }
             };
-            rows.store(&Store { value: values[&region.results[i]], target: Operand { view, gathered: None } })?;
+            let stored = Stored::Value(values[&region.results[i]]);
+            rows.store(&Store { stored, target: Operand { view, gathered: None }, turn: 0 })?;
         }
         let (mut space, operands) = rows.finish()?;
         let steps = space.remove(0);

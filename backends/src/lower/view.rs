@@ -1,5 +1,6 @@
 //! Views of values: movement ops resolved to offsets and strides, without a kernel.
 
+use castiron_ir::op::Window;
 use castiron_ir::{DType, Dim, Type};
 use castiron_runtime::program::view::{Place, View};
 
@@ -64,6 +65,15 @@ impl ValueView {
         view
     }
 
+    /// Positions and taps of a window that moves along an axis; `shape` is the result's.
+    pub fn window(&self, window: &Window, shape: &[Dim]) -> ValueView {
+        let (axis, stride) = (window.axis, self.strides[window.axis].clone());
+        let by = |step: Option<usize>| stride.clone() * step.unwrap_or(1).into();
+        let mut strides = self.strides.clone();
+        strides.splice(axis..=axis, [by(window.stride), by(window.dilation)]);
+        ValueView { shape: shape.to_vec(), strides, ..self.clone() }
+    }
+
     /// Repeats axes of extent 1 and new leading axes up to `to`.
     pub fn broadcast(&self, to: &[Dim]) -> ValueView {
         ValueView { shape: to.to_vec(), strides: self.strides_over(to), ..self.clone() }
@@ -94,6 +104,11 @@ impl ValueView {
     /// one in another, and split.
     pub fn reshape(&self, to: &[Dim]) -> Option<ValueView> {
         let one = Dim::from(1);
+        if self.is_contiguous() {
+            let stride = |(stride, n): (Dim, &Dim)| if *n == one { Dim::from(0) } else { stride };
+            let strides = row_major(to).into_iter().zip(to).map(stride).collect();
+            return Some(ValueView { shape: to.to_vec(), strides, ..self.clone() });
+        }
         let source: Vec<usize> = (0..self.shape.len()).filter(|&a| self.shape[a] != one).collect();
         let target: Vec<usize> = (0..to.len()).filter(|&a| to[a] != one).collect();
         let mut strides = vec![Dim::from(0); to.len()];
@@ -146,6 +161,15 @@ mod tests {
         let rows = q.reshape(&[b.clone() * s.clone(), 576.into()]).unwrap();
         assert_eq!(rows.strides, [960.into(), Dim::from(1)]);
         assert!(heads.transpose(&[0, 2, 3, 1, 4]).reshape(&[b * s, 576.into()]).is_none());
+    }
+
+    #[test]
+    fn windows_overlap() {
+        let (n, positions) = (Dim::symbol("n"), Dim::symbol("n") - 4.into());
+        let window = Window { axis: 1, taps: 3, stride: None, dilation: Some(2) };
+        let seen = view(&[2.into(), n.clone()]).window(&window, &[2.into(), positions.clone(), 3.into()]);
+        assert_eq!(seen.strides, [n, 1.into(), 2.into()]);
+        assert!(seen.reshape(&[2.into(), positions * 3.into()]).is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!  panel.rs       packed weights, taken apart         fuse.rs        kernels that are one launch
 //!  blocks.rs      quantised ones                      library.rs     functions that WGSL lacks
 //!  product.rs     products of activations             validate.rs    naga's judgement
-//!  scan.rs        recurrences
+//!  scan.rs        recurrences                        top_k.rs       the largest elements of rows
 //!  attention/     flash attention
 //! ```
 //!
@@ -30,6 +30,7 @@ mod rows;
 mod scan;
 mod shader;
 mod space;
+mod top_k;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -39,7 +40,7 @@ use castiron_runtime::program::gpu::{
     Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
 };
 use castiron_runtime::program::{
-    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Scan, Step, WeightForm,
+    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Scan, Step, TopK, WeightForm,
 };
 use castiron_runtime::weights::PackedMatrix;
 
@@ -204,6 +205,7 @@ impl<'a> Generator<'a> {
             }
             KernelBody::Attention(attention) => self.attention(&named, attention),
             KernelBody::Scan(scan) => self.scan(&named, scan),
+            KernelBody::TopK(top) => self.top_k(&named, top),
         }
     }
 
@@ -249,6 +251,17 @@ impl<'a> Generator<'a> {
             let mut w = self.writer(named, features);
             let (grid, size) = rows::write_rows(&mut w, rows)?;
             let dispatch = self.finish(w, named, "row", size, vec![grid])?;
+            Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
+        };
+        variants.into_iter().map(each).collect()
+    }
+
+    fn top_k(&mut self, named: &Named<'_>, top: &TopK) -> Result<Vec<Choice>, WgslFault> {
+        let variants = [Features::SUBGROUPS, Features::NONE];
+        let each = |features| {
+            let mut w = self.writer(named, features);
+            let (grid, size) = top_k::write_top_k(&mut w, top)?;
+            let dispatch = self.finish(w, named, "top_k", size, vec![grid])?;
             Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
         };
         variants.into_iter().map(each).collect()

@@ -56,6 +56,16 @@ impl<'v> Operand<'v> {
         Ok(())
     }
 
+    /// Writes an i32 to a position of the row.
+    pub fn store_index(&self, w: &mut Writer<'_>, position: &str, index: &str) -> Result<(), WgslFault> {
+        if self.view.dtype != DType::I32 {
+            return Err(WgslFault::Stored(self.view.dtype));
+        }
+        let (at, name) = (self.at(position), w.place(&self.view.place, "i32")?);
+        w.line(format!("{name}[{at}] = {index};"));
+        Ok(())
+    }
+
     /// Whether all positions have different addresses.
     pub fn moves(&self) -> bool {
         self.step.as_constant() != Some(0)

@@ -261,8 +261,8 @@ pub(super) fn dim_text(dim: &Dim) -> String {
     if let Some(constant) = dim.as_constant() {
         return format!("{constant}u");
     }
-    let text = dim.text(&|symbol| format!("sizes.{symbol}"));
     // There is no negation of u32, but differences wrap as they should.
+    let text = dim.text(&|symbol| format!("sizes.{symbol}")).replace("(-", "(0u-");
     if text.starts_with('-') {
         format!("(0u{text})")
     } else if text.contains(['+', '-']) {

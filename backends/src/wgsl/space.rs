@@ -105,6 +105,8 @@ pub(super) fn unravel(w: &mut Writer<'_>, extents: &[Dim], number: &str, prefix:
             break;
         }
         let (name, extent) = (format!("{prefix}{axis}"), dim_text(&extents[axis]));
+        // A product would be divided by its first factor only.
+        let extent = if extent.contains('*') && !extent.contains(['+', '-']) { format!("({extent})") } else { extent };
         w.line(format!("let {name} = {rest} % {extent};"));
         names[axis] = name;
         let next = format!("{prefix}_above{axis}");

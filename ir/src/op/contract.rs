@@ -1,6 +1,7 @@
 //! Contractions: tensor products summed over shared axes, and convolution.
 
 use super::attributes::attributes;
+use super::movement::window_positions;
 use super::{OpDef, TypeError, operands, require};
 use crate::dim::Dim;
 use crate::interpret::{EvalError, Frame};
@@ -107,20 +108,20 @@ attributes!(Conv {
 });
 
 impl Conv {
-    fn dilation(&self, axis: usize) -> usize {
+    /// Distance between taps along a spatial axis.
+    pub fn dilation(&self, axis: usize) -> usize {
         self.dilation.get(axis).copied().unwrap_or(1)
     }
-    fn expand(&self, axis: usize) -> usize {
+    /// Distance between elements of the input along a spatial axis.
+    pub fn expand(&self, axis: usize) -> usize {
         self.expand.get(axis).copied().unwrap_or(1)
     }
     /// Extent of the output along a spatial axis; `None` when the window does not fit.
-    fn output_extent(&self, axis: usize, input: &Dim, kernel: i64) -> Option<Dim> {
+    fn output_extent(&self, axis: usize, input: &Dim, kernel: usize) -> Option<Dim> {
         let (before, after) = self.padding[axis];
         let expanded = (input.clone() - Dim::from(1)) * self.expand(axis).into() + Dim::from(1);
-        let window = Dim::from(self.dilation(axis)) * Dim::from(kernel - 1) + Dim::from(1);
-        let room = expanded + before.into() + after.into() - window;
-        let stride = i64::try_from(self.stride[axis]).ok().filter(|&s| s > 0)?;
-        (room.at_least(&Dim::from(0)) != Some(false)).then(|| room.div_floor(stride) + Dim::from(1))
+        let padded = expanded + before.into() + after.into();
+        window_positions(&padded, kernel, self.stride[axis], self.dilation(axis))
     }
 }
 
@@ -131,6 +132,7 @@ impl OpDef for Conv {
     fn result_types(&self, types: &[Type]) -> Result<Vec<Type>, TypeError> {
         let [x, w] = operands(types)?;
         let spatial = self.stride.len();
+        require!(x.dtype == w.dtype && x.dtype.is_float(), "convolves {x} with {w}");
         require!(x.rank() == spatial + 2 && w.rank() == x.rank(), "{spatial} spatial axes for {x} and {w}");
         let fits = |list: &[usize]| list.is_empty() || (list.len() == spatial && list.iter().all(|&d| d > 0));
         require!(self.padding.len() == spatial, "one padding pair for each of {spatial} axes");
@@ -142,7 +144,7 @@ impl OpDef for Conv {
         require!(w.shape[1].clone() * groups.clone() == x.shape[1], "{groups} groups of {w} for {x}");
         let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
         for a in 0..spatial {
-            let kernel = w.shape[a + 2].as_constant().filter(|&k| k > 0);
+            let kernel = w.shape[a + 2].as_constant().and_then(|k| usize::try_from(k).ok()).filter(|&k| k > 0);
             let kernel = kernel.ok_or_else(|| TypeError(format!("kernel {w} has no constant extent")))?;
             let extent = self.output_extent(a, &x.shape[a + 2], kernel);
             shape.push(extent.ok_or_else(|| TypeError(format!("window of {w} does not fit into {x}")))?);
@@ -154,8 +156,7 @@ impl OpDef for Conv {
         let spatial = self.stride.len();
         let mut shape = vec![x.shape[0], w.shape[0]];
         for a in 0..spatial {
-            let kernel = w.shape[a + 2] as i64;
-            let extent = self.output_extent(a, &Dim::from(x.shape[a + 2]), kernel);
+            let extent = self.output_extent(a, &Dim::from(x.shape[a + 2]), w.shape[a + 2]);
             let extent = extent.and_then(|d| d.as_constant()).and_then(|n| usize::try_from(n).ok());
             shape.push(extent.ok_or(EvalError::EmptyWindow)?);
         }

@@ -23,7 +23,7 @@ pub use fused::{Attention, GatedMlp, Norm, NormKind, Rope, Softmax};
 pub use index::{Gather, Scatter, ScatterMode, TopK};
 pub use leaf::{Constant, Extent, Iota, Param};
 pub use map::{Binary, Cast, Select, Unary};
-pub use movement::{Broadcast, Concat, Pad, Reshape, Slice, Transpose, broadcast_shapes};
+pub use movement::{Broadcast, Concat, Pad, Reshape, Slice, Transpose, Window, broadcast_shapes, window_positions};
 pub use reduce::{Reduce, ReduceKind};
 pub use region::{Cluster, ClusterKind, Repeat, Scan};
 pub use sequence::{FftConv, LinearRecurrence};
@@ -164,6 +164,7 @@ ops! {
     Transpose = "transpose",
     Broadcast = "broadcast",
     Slice = "slice",
+    Window = "window",
     Pad = "pad",
     Concat = "concat",
     // Indexing

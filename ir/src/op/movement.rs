@@ -151,6 +151,66 @@ impl OpDef for Slice {
     }
 }
 
+/// Positions of a window of `taps` elements, `dilation` apart, that moves by `stride` over `extent`
+/// elements; `None` where it fits nowhere.
+pub fn window_positions(extent: &Dim, taps: usize, stride: usize, dilation: usize) -> Option<Dim> {
+    let stride = i64::try_from(stride).ok().filter(|&s| s > 0)?;
+    let reach = Dim::from(dilation) * (Dim::from(taps.checked_sub(1)?)) + Dim::from(1);
+    let room = extent.clone() - reach;
+    (room.at_least(&Dim::from(0)) != Some(false)).then(|| room.div_floor(stride) + Dim::from(1))
+}
+
+/// The elements that a moving window sees: an axis of extent `n` becomes one of positions and one of
+/// taps, and element `(p, t)` is element `p·stride + t·dilation`.
+///
+/// `x: [.., n, ..]` → `[.., (n - dilation·(taps-1) - 1) / stride + 1, taps, ..]`. A view: nothing is moved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// The axis.
+    pub axis: usize,
+    /// Elements that the window sees, at least one.
+    pub taps: usize,
+    /// Elements from one position to the next, 1 when absent.
+    pub stride: Option<usize>,
+    /// Elements from one tap to the next, 1 when absent.
+    pub dilation: Option<usize>,
+}
+attributes!(Window { axis: usize, taps: usize, stride: Option<usize>, dilation: Option<usize> });
+
+impl Window {
+    fn positions(&self, extent: &Dim) -> Option<Dim> {
+        window_positions(extent, self.taps, self.stride.unwrap_or(1), self.dilation.unwrap_or(1))
+    }
+}
+
+impl OpDef for Window {
+    fn name(&self) -> &'static str {
+        "window"
+    }
+    fn result_types(&self, types: &[Type]) -> Result<Vec<Type>, TypeError> {
+        let [x] = operands(types)?;
+        require!(self.axis < x.rank(), "axis {} of {x}", self.axis);
+        require!(self.taps > 0 && self.dilation != Some(0) && self.stride != Some(0), "taps and steps are positive");
+        let positions = self.positions(&x.shape[self.axis]);
+        let positions = positions.ok_or_else(|| TypeError(format!("{} taps do not fit into {x}", self.taps)))?;
+        let mut shape = x.shape.clone();
+        shape.splice(self.axis..=self.axis, [positions, self.taps.into()]);
+        Ok(vec![x.with_shape(shape)])
+    }
+    fn evaluate(&self, operands: &[&Tensor], _: &mut Frame<'_>) -> Result<Vec<Tensor>, EvalError> {
+        let x = operands[0];
+        let positions = self.positions(&x.shape[self.axis].into()).and_then(|d| d.as_constant());
+        let positions = positions.and_then(|n| usize::try_from(n).ok()).ok_or(EvalError::EmptyWindow)?;
+        let mut shape = x.shape.clone();
+        shape.splice(self.axis..=self.axis, [positions, self.taps]);
+        Ok(vec![Tensor::from_fn(x.dtype, &shape, |index| {
+            let (position, tap) = (index[self.axis], index[self.axis + 1]);
+            let at = position * self.stride.unwrap_or(1) + tap * self.dilation.unwrap_or(1);
+            x.at(&[&index[..self.axis], &[at], &index[self.axis + 2..]].concat())
+        })])
+    }
+}
+
 /// Adds elements of one value before and after along an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pad {

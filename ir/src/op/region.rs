@@ -198,6 +198,8 @@ named_enum! {
         Matmul => "matmul",
         /// Attention.
         Attention => "attention",
+        /// The largest elements of rows.
+        TopK => "top_k",
     }
 }
 

@@ -67,6 +67,22 @@ fn run(
 }
 
 #[test]
+fn windows_see_each_position() {
+    let text = "entry f(%x: f32[2,n]) -> (y) {\n  %0 = window %x axis=1 taps=3 stride=2 dilation=2 : f32[2,((n-5)/2)+1,3]\n  return %0\n}\n";
+    let module = parse_module(text).unwrap();
+    verify(&module).unwrap();
+    assert_eq!(module.to_string(), text);
+    let x = Tensor::from_fn(DType::F32, &[2, 8], |i| (10 * i[0] + i[1]) as f64);
+    let run = |x: Tensor| run_entry(&module.entries[0], &[x], &Binding::new(), &|_| None, &mut Default::default());
+    let seen = run(x).unwrap().swap_remove(0);
+    assert_eq!(seen.shape, [2, 2, 3]);
+    assert_eq!(seen.data, [0.0, 2.0, 4.0, 2.0, 4.0, 6.0, 10.0, 12.0, 14.0, 12.0, 14.0, 16.0]);
+    assert!(run(Tensor::from_fn(DType::F32, &[2, 2], |_| 0.0)).is_err());
+    let wide = text.replace("%x: f32[2,n]", "%x: f32[2,4]");
+    assert!(parse_module(&wide).unwrap_err().to_string().contains("3 taps do not fit"));
+}
+
+#[test]
 fn errors_name_the_place() {
     for (text, expected) in [
         ("entry f(%x: f32[s]) -> (y) {\n  %0 = silu %z : f32[s]\n  return %0\n}", "line 2, column 15: `%z`"),

@@ -5,14 +5,19 @@
 //! Chains of single uses come first; then values with several users, which become one more result
 //! of the cluster they join.
 
+use std::collections::BTreeSet;
+
 use castiron_ir::op::{ClusterKind, Op, broadcast_shapes};
 use castiron_ir::{Dim, Type, ValueId};
 
 use super::partition::Partition;
-use super::roles::{Role, is_cheap, takes_producer};
+use super::roles::{Role, is_cheap, is_view, takes_producer};
 
-/// Operands and results of one kernel, its weights included: browsers allow ten buffers.
+/// Memories of the operands and results of one kernel, its weights included: browsers allow ten buffers.
 const MOST_BUFFERS: usize = 8;
+
+/// Operands and results of one kernel: code generators take 32, some of which fused ops bring.
+const MOST_OPERANDS: usize = 24;
 
 /// Joins producers to consumers while that is possible.
 pub fn merge(partition: &mut Partition<'_>) {
@@ -39,7 +44,7 @@ fn try_join(partition: &mut Partition<'_>, producer: usize, consumer: usize) {
         return;
     }
     let kind = if p_kind == ClusterKind::Row { p_kind } else { c_kind };
-    if one_loop(partition, p, c, kind) && partition.can_merge(p, c) && buffers(partition, p, c) <= MOST_BUFFERS {
+    if one_loop(partition, p, c, kind) && partition.can_merge(p, c) && fits(partition, p, c) {
         partition.merge(p, c, kind);
     }
 }
@@ -112,22 +117,40 @@ fn recomputable(partition: &Partition<'_>, producer: usize, consumer: usize) -> 
     partition.members(producer).iter().all(cheap) && partition.results(producer).iter().all(inside)
 }
 
-/// Number of buffers that a kernel of both groups would bind.
-fn buffers(partition: &Partition<'_>, producer: usize, consumer: usize) -> usize {
+/// Whether a kernel of both groups takes no more than code generators and devices do.
+fn fits(partition: &Partition<'_>, producer: usize, consumer: usize) -> bool {
     let chains = &partition.chains;
     let inside = |node: usize| [producer, consumer].contains(&partition.group(node));
-    let bound = |value: &ValueId| match chains.definition(*value) {
-        Some(node) => {
-            !inside(node) && !matches!(chains.region.nodes[node].op, Op::Constant(_) | Op::Iota(_) | Op::Extent(_))
-        }
+    let is_outside = |value: &ValueId| match chains.definition(*value) {
+        Some(node) => !inside(node) && !matches!(chains.region.nodes[node].op, Op::Constant(_)),
         None => true,
     };
     let members = || partition.members(producer).iter().chain(partition.members(consumer));
-    let mut operands: Vec<ValueId> =
-        members().flat_map(|&m| &chains.region.nodes[m].operands).copied().filter(bound).collect();
-    operands.sort_unstable();
-    operands.dedup();
+    let operands = members().flat_map(|&m| &chains.region.nodes[m].operands).copied().filter(is_outside);
+    let operands: BTreeSet<ValueId> = operands.collect();
+    let memories: BTreeSet<ValueId> = operands.iter().filter_map(|&value| memory(partition, value)).collect();
     let leaves = |v: &ValueId| chains.is_returned(*v) || chains.users(*v).iter().any(|&u| !inside(u));
     let results = members().flat_map(|&m| &chains.region.nodes[m].results).filter(|v| leaves(v)).count();
-    operands.len() + results
+    memories.len() + results <= MOST_BUFFERS && operands.len() + results <= MOST_OPERANDS
+}
+
+/// The value whose memory an operand lies in; `None` for a number without memory.
+fn memory(partition: &Partition<'_>, mut value: ValueId) -> Option<ValueId> {
+    let chains = &partition.chains;
+    while let Some(node) = chains.definition(value) {
+        let op = &chains.region.nodes[node].op;
+        let is_inside = match partition.roles[node] {
+            // Slices of one weight are one buffer, other expressions have their own.
+            Role::Leaf => matches!(op, Op::Slice(_)),
+            _ => is_view(op),
+        };
+        if matches!(op, Op::Iota(_) | Op::Extent(_)) {
+            return None;
+        }
+        if !is_inside {
+            break;
+        }
+        value = chains.region.nodes[node].operands[0];
+    }
+    Some(value)
 }

@@ -3,7 +3,7 @@
 //! `%1 = dot %x, %w; %2 = add %1, %r` → `%2 = cluster kind=matmul (%a0 = %x, %a1 = %r) { .. }`
 //!
 //! Afterwards a region holds nothing but
-//! - views: `reshape`, `transpose`, `broadcast`, and `slice` without step;
+//! - views: `reshape`, `transpose`, `broadcast`, `slice`, `window`;
 //! - clusters, each of which is one kernel, with real buffers as operands: params, constants, iotas,
 //!   extents and weight expressions are copied into the clusters that use them;
 //! - `repeat` and `state_read`, and `scan`, whose body stays in plain ops: it is one kernel.
@@ -12,8 +12,9 @@
 //! |---|---|
 //! | `matmul` | one `dot` or `gated_mlp`, then elementwise ops of its result's shape |
 //! | `attention` | one `attention` |
+//! | `top_k` | one `top_k` |
 //! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes |
-//! | `map` | elementwise ops of one shape, gathers; a rope; then perhaps a transpose and a state update |
+//! | `map` | elementwise ops of one shape, gathers; a rope; then perhaps a transpose and a state update or `pad`s |
 //!
 //! An op that fits nowhere is a `row` (if it works along an axis) or a `map` of its own.
 

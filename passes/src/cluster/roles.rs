@@ -41,7 +41,8 @@ fn role(region: &Region, node: &Node) -> Role {
         Op::Attention(_) => kernel(ClusterKind::Attention, false),
         Op::Norm(_) | Op::Softmax(_) => kernel(ClusterKind::Row, true),
         Op::Reduce(reduce) => kernel(ClusterKind::Row, reduce.axes == [rank(0) - 1]),
-        Op::TopK(_) | Op::LinearRecurrence(_) | Op::FftConv(_) => kernel(ClusterKind::Row, false),
+        Op::TopK(_) => kernel(ClusterKind::TopK, false),
+        Op::LinearRecurrence(_) | Op::FftConv(_) => kernel(ClusterKind::Row, false),
         // Indices along the last axis would make every element an access of its own.
         Op::Gather(gather) => kernel(ClusterKind::Map, gather.axis + 1 < rank(0)),
         op => kernel(ClusterKind::Map, is_elementwise(op)),
@@ -50,11 +51,7 @@ fn role(region: &Region, node: &Node) -> Role {
 
 /// Whether an op is a matter of offsets and strides.
 pub fn is_view(op: &Op) -> bool {
-    match op {
-        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => true,
-        Op::Slice(slice) => slice.step.unwrap_or(1) == 1,
-        _ => false,
-    }
+    matches!(op, Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) | Op::Window(_))
 }
 
 /// Whether an op maps elements to elements.
@@ -76,7 +73,7 @@ pub fn is_cheap(op: &Op) -> bool {
 pub fn needs_buffer(op: &Op, operand: usize) -> bool {
     match op {
         Op::Gather(_) | Op::StateUpdate(_) => operand == 1,
-        Op::Attention(_) | Op::LinearRecurrence(_) => true,
+        Op::Attention(_) | Op::LinearRecurrence(_) | Op::TopK(_) => true,
         _ => false,
     }
 }

@@ -1,17 +1,20 @@
-//! State updates join the kernel that computes what is written.
+//! State updates and paddings join the kernel that computes what they are about: it writes there.
 //!
 //! `%1 = rope %k, ..; %2 = transpose %1; %3 = state_update %2, %past` → one `map` cluster that writes
 //! the rotated key into the cache where it belongs.
+//! `%1 = relu %x; %2 = pad %1; %3 = pad %2` → one `map` cluster that writes inside the border.
 
 use castiron_ir::op::{ClusterKind, Op};
 
 use super::partition::Partition;
+use super::roles::is_elementwise;
 
-/// Lets each state write take in the map whose only result it writes, over at most one transpose.
+/// Lets each state write and padding take in the map whose only result it writes, over at most one
+/// transpose.
 pub fn absorb(partition: &mut Partition<'_>) {
     let region = partition.chains.region;
     for (write, node) in region.nodes.iter().enumerate() {
-        if !matches!(node.op, Op::StateUpdate(_) | Op::StateWrite(_)) {
+        if !matches!(node.op, Op::StateUpdate(_) | Op::StateWrite(_) | Op::Pad(_)) {
             continue;
         }
         let mut value = node.operands[0];
@@ -37,5 +40,5 @@ pub fn absorb(partition: &mut Partition<'_>) {
 
 /// Ops that a kernel can compute where the state is; others move whole tensors.
 fn computes(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_) | Op::Rope(_) | Op::Gather(_))
+    is_elementwise(op) || matches!(op, Op::Rope(_) | Op::Gather(_) | Op::Pad(_))
 }

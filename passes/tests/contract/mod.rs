@@ -10,8 +10,8 @@ pub fn check(region: &Region) {
             Op::Cluster(cluster) => check_cluster(cluster),
             Op::Repeat(_) => check(node.op.region().unwrap()),
             Op::Scan(scan) => assert!(scan.body.nodes.iter().all(|n| n.op.region().is_none()), "a region in a scan"),
-            Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::StateRead(_) => {}
-            Op::Slice(slice) if slice.step.unwrap_or(1) == 1 => {}
+            Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) | Op::Window(_) => {}
+            Op::StateRead(_) => {}
             other => panic!("`{}` between clusters", other.name()),
         }
         if !matches!(node.op, Op::Cluster(_)) {
@@ -40,6 +40,9 @@ fn check_cluster(cluster: &Cluster) {
         }
         ClusterKind::Attention => {
             assert_eq!((kernel.len(), count(|op| matches!(op, Op::Attention(_)))), (1, 1));
+        }
+        ClusterKind::TopK => {
+            assert_eq!((kernel.len(), count(|op| matches!(op, Op::TopK(_)))), (1, 1));
         }
         ClusterKind::Row | ClusterKind::Map if kernel.len() < 2 => {}
         ClusterKind::Row => kernel.iter().for_each(|n| assert!(is_row(&n.op, body.types_of(&n.operands)), "{n:?}")),
@@ -86,5 +89,6 @@ fn is_row(op: &Op, operands: Vec<Type>) -> bool {
 
 fn is_map(op: &Op) -> bool {
     is_elementwise(op)
-        || matches!(op, Op::Gather(_) | Op::Rope(_) | Op::Transpose(_) | Op::StateUpdate(_) | Op::StateWrite(_))
+        || matches!(op, Op::Gather(_) | Op::Rope(_) | Op::Transpose(_) | Op::Pad(_))
+        || matches!(op, Op::StateUpdate(_) | Op::StateWrite(_))
 }

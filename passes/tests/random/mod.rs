@@ -1,4 +1,4 @@
-//! Random small entries: elementwise, movement, reductions, contractions, and every fused op's
+//! Random small entries: elementwise, movement, reductions, contractions, convolutions, and every fused op's
 //! definition with random attributes. In f64, so that no constant is rounded.
 
 use castiron_ir::op::fused::FusedOp;
@@ -135,7 +135,7 @@ impl Graph {
 
     fn step(&mut self, c: &mut Choices) -> Option<Value> {
         let x = c.of(&self.values);
-        match c.below(12) {
+        match c.below(13) {
             0 | 1 => Some(self.unary(c, &x)),
             2..=4 => self.binary(c, &x),
             5 => self.movement(c, &x),
@@ -145,6 +145,7 @@ impl Graph {
             8 => self.norm(c, &x),
             9 => self.rope(c),
             10 => self.gated(c, &x),
+            11 => self.convolution(c),
             _ => self.attention(c),
         }
     }
@@ -269,6 +270,27 @@ impl Graph {
         let biases: Vec<Value> = (0..if c.flag() { 2 } else { 0 }).map(|_| self.param(c, &[6])).collect();
         let x = &(x * 0.25);
         expand(&GatedMlp { activation }, &[x, &weights[0], &weights[1]].into_iter().chain(&biases).collect::<Vec<_>>())
+    }
+
+    /// A convolution with any attributes, perhaps with a bias and an activation.
+    fn convolution(&mut self, c: &mut Choices) -> Option<Value> {
+        let (channels, spatial): (usize, &[usize]) =
+            c.of(&[(4, &[6][..]), (4, &[3, 2][..]), (2, &[3, 4][..]), (6, &[4][..])]);
+        let x = self.of_shape(c, &[&[2, channels][..], spatial].concat());
+        let groups = c.of(&[1, 1, 2, channels]);
+        let outputs = groups * (1 + c.below(2));
+        let kernel: Vec<usize> = spatial.iter().map(|_| 1 + c.below(3)).collect();
+        let shape = [&[outputs, channels / groups][..], kernel.as_slice()].concat();
+        let w = if c.flag() { self.param(c, &shape) } else { self.of_shape(c, &shape) };
+        let mut each = |least: usize, n: usize| -> Vec<usize> { spatial.iter().map(|_| least + c.below(n)).collect() };
+        let (stride, dilation, expand) = (each(1, 2), each(1, 2), each(1, 2));
+        let padding = each(2, 2).into_iter().zip(each(2, 2)).collect();
+        let y = x.apply(Conv { stride, padding, dilation, expand, groups: Some(groups) }, &[&w]) * 0.25;
+        if c.flag() {
+            return Some(y);
+        }
+        let bias = self.param(c, &[&[outputs][..], &vec![1; spatial.len()]].concat());
+        Some((y + bias).unary(c.of(&[UnaryOp::Relu, UnaryOp::Silu])))
     }
 
     fn attention(&mut self, c: &mut Choices) -> Option<Value> {

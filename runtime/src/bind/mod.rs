@@ -94,3 +94,13 @@ pub enum BindFault {
     #[error(transparent)]
     Compile(#[from] CompileError),
 }
+
+/// Checks that a row has as many elements as shall be taken of it.
+pub(crate) fn check_row(n: usize, k: u32) -> Result<(), BindFault> {
+    let (needed, available) = (k as usize, n);
+    if needed <= available {
+        Ok(())
+    } else {
+        Err(BindFault::Bounds { operand: "the number of elements that are taken".into(), needed, available })
+    }
+}

@@ -1,10 +1,10 @@
 //! How far the addresses of kernels reach, for executors whose code computes addresses itself.
 
-use super::BindFault;
 use super::view::{Memory, Resolver};
+use super::{BindFault, check_row};
 use crate::program::row::Access;
 use crate::program::view::View;
-use crate::program::{AttentionKernel, Kernel, KernelBody, Matmul, Product, RowOperands, WeightForm};
+use crate::program::{AttentionKernel, Kernel, KernelBody, Matmul, Product, RowOperands, TopK, WeightForm};
 
 /// Checks the addresses of a kernel against the memory they fall in, and that numbers up to `most`
 /// count the elements of its operands and the indices of its iteration space.
@@ -25,6 +25,7 @@ pub(crate) fn check(resolver: &Resolver<'_>, kernel: &Kernel, most: usize) -> Re
             let walk = resolver.dims(&scan.walk())?;
             if reach.space(&walk)? { reach.operands(&scan.operands, scan.carried, &walk) } else { Ok(()) }
         }
+        KernelBody::TopK(top) => reach.top_k(top),
     }
 }
 
@@ -103,6 +104,23 @@ impl Reach<'_> {
         self.view("the left operand", &product.lhs, &over(*m))?;
         self.view("the right operand", &product.rhs, &over(*n))?;
         self.operands(&product.epilogue, 1, &space)
+    }
+
+    fn top_k(&self, top: &TopK) -> Result<(), BindFault> {
+        let (outer, n) = (self.resolver.dims(&top.space)?, self.resolver.dim(&top.n)?);
+        let over = |row: usize| -> Vec<usize> { outer.iter().copied().chain([row]).collect() };
+        if !self.space(&outer)? {
+            return Ok(());
+        }
+        check_row(n, top.k)?;
+        self.space(&over(n))?;
+        self.view("the operand", &top.x, &over(n))?;
+        for (name, view) in [("the elements", &top.values), ("the indices", &top.indices)] {
+            if let Some(view) = view {
+                self.view(name, view, &over(top.k as usize))?;
+            }
+        }
+        Ok(())
     }
 
     fn attention(&self, body: &AttentionKernel) -> Result<(), BindFault> {

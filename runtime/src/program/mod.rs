@@ -158,6 +158,8 @@ pub enum KernelBody {
     Attention(Box<AttentionKernel>),
     /// A row program repeated along time.
     Scan(Scan),
+    /// The largest elements of rows, in order.
+    TopK(TopK),
 }
 
 /// A row program at each index of the outer axes; the last axis is the row.
@@ -263,6 +265,24 @@ pub struct AttentionKernel {
     pub window: Option<usize>,
 }
 
+/// The op [`castiron_ir::op::TopK`] on views: for each index of the outer axes the `k` largest of `n` elements,
+/// in descending order of IEEE 754's total order, and among equals in ascending order of their indices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopK {
+    /// The outer axes.
+    pub space: Vec<Dim>,
+    /// Elements of a row.
+    pub n: Dim,
+    /// How many are taken, at least one.
+    pub k: u32,
+    /// Over the outer axes, then `n`.
+    pub x: View,
+    /// Over the outer axes, then `k`, if the elements are wanted.
+    pub values: Option<View>,
+    /// Over the outer axes, then `k`, i32, if their indices are wanted.
+    pub indices: Option<View>,
+}
+
 impl KernelBody {
     /// Name of the archetype.
     pub fn archetype(&self) -> &'static str {
@@ -273,6 +293,7 @@ impl KernelBody {
             KernelBody::Product(_) => "product",
             KernelBody::Attention(_) => "attention",
             KernelBody::Scan(_) => "scan",
+            KernelBody::TopK(_) => "top_k",
         }
     }
 
@@ -293,6 +314,7 @@ impl KernelBody {
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),
+            KernelBody::TopK(t) => (vec![&t.x], t.values.iter().chain(&t.indices).collect()),
         }
     }
 }

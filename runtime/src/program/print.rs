@@ -100,6 +100,14 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             writeln!(f, " over {} steps{order} of {}", s.steps, dims(&s.space))?;
             write_operands(f, &s.operands, "carried", indent)
         }
+        KernelBody::TopK(t) => {
+            writeln!(f, " over {}: {} of {} in {}", dims(&t.space), t.k, t.n, view(&t.x))?;
+            let results = [("elements", &t.values), ("indices", &t.indices)];
+            results
+                .into_iter()
+                .filter_map(|(name, result)| Some((name, result.as_ref()?)))
+                .try_for_each(|(name, result)| writeln!(f, "{indent}    {} = {name}", view(result)))
+        }
     }
 }
 

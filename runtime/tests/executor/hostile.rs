@@ -68,6 +68,7 @@ fn mutate(fixture: &Fixture, rounds: u32) {
 fn mutated_programs_never_panic() {
     mutate(&crate::products::scores(), 400);
     mutate(&crate::attention::fixture(DType::F32), 300);
+    mutate(&crate::top_k::fixture(), 300);
     mutate(&crate::states::append(), 300);
     mutate(&crate::states::looped().0, 300);
     mutate(&crate::scans::fixture(true, true), 400);

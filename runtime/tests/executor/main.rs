@@ -8,3 +8,4 @@ mod rows;
 mod scans;
 mod states;
 mod support;
+mod top_k;

@@ -7,6 +7,7 @@ use super::measure::Part;
 use super::operand::Address;
 use super::run::Run;
 use super::scan::ScanKernel;
+use super::top_k::TopKKernel;
 use super::work::RowWork;
 use crate::cpu::attention::{Attention, Strided};
 use crate::cpu::isa::Isa;
@@ -40,6 +41,7 @@ pub(super) enum BoundKernel {
     Product(ProductKernel),
     Attention(Box<AttentionKernel>),
     Scan(ScanKernel),
+    TopK(TopKKernel),
 }
 
 /// A row program over rows.
@@ -125,6 +127,7 @@ impl BoundKernel {
             BoundKernel::Product(_) => "product".to_owned(),
             BoundKernel::Attention(_) => "attention".to_owned(),
             BoundKernel::Scan(_) => "scan".to_owned(),
+            BoundKernel::TopK(_) => "top_k".to_owned(),
         }
     }
 
@@ -141,6 +144,7 @@ impl BoundKernel {
                 BoundKernel::Product(kernel) => kernel.execute(run, memory),
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
                 BoundKernel::Scan(kernel) => kernel.execute(run, memory),
+                BoundKernel::TopK(kernel) => kernel.execute(run, memory),
             }
         }
     }

@@ -7,6 +7,7 @@
 //!  operand.rs  addresses                            convert.rs element types
 //!  run.rs      what workers know                    measure.rs where time goes
 //!  scan.rs     a row program at each step of time
+//!  top_k.rs    the largest elements of rows
 //! ```
 //!
 //! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
@@ -22,6 +23,7 @@ mod operand;
 mod parts;
 mod run;
 mod scan;
+mod top_k;
 mod work;
 
 use std::ops::Range;

@@ -5,6 +5,11 @@ use crate::program::row::{Access, RowProgram};
 
 use super::parts::has_place;
 
+/// What a row costs besides its elements, and an element that does not lie beside the one before: in dense
+/// elements.
+const ROW: u128 = 32;
+const SPARSE: u128 = 4;
+
 /// A row program over an iteration space whose last axis is the row.
 #[derive(Clone, Debug)]
 pub(super) struct Nest {
@@ -66,6 +71,10 @@ impl Nest {
         if self.row() == 1 && self.extents.len() > least {
             self.turn();
         }
+        if let Some(axis) = self.better_row() {
+            self.exchange(axis);
+            self.simplify_outer();
+        }
         while self.extents.len() > least && self.can_lengthen() {
             self.join(self.extents.len() - 1);
         }
@@ -119,6 +128,53 @@ impl Nest {
         })
     }
 
+    /// An outer axis along which the program is evaluated in clearly less time than along the row: rows
+    /// are longer there, or operands dense.
+    fn better_row(&self) -> Option<usize> {
+        let row = self.extents.len() - 1;
+        // A result that is one for the row would become one for several rows.
+        let is_single = |view: &FlatView| view.strides[row] == 0 && self.row() > 1;
+        if self.views().any(is_packed) || self.outputs.iter().any(is_single) {
+            return None;
+        }
+        let is_free = |&axis: &usize| {
+            let by_index = |view: &FlatView| view.index.as_ref().is_some_and(|index| index.strides[axis] != 0);
+            !self.views().any(|view| by_index(view) || view.memory == Memory::Index(axis))
+        };
+        let best = (usize::from(self.timed)..row).filter(is_free).min_by_key(|&axis| self.cost(axis))?;
+        (4 * self.cost(best) < 3 * self.cost(row)).then_some(best)
+    }
+
+    /// Time for all rows along an axis, in units of a dense element.
+    fn cost(&self, axis: usize) -> u128 {
+        let each = |view: &FlatView| match view.strides[axis] {
+            0 => 0,
+            1 => 1,
+            _ => SPARSE,
+        };
+        let (size, extent) = (self.extents.iter().map(|&n| n as u128).product::<u128>(), self.extents[axis] as u128);
+        size / extent * ROW + size * self.views().map(each).sum::<u128>()
+    }
+
+    /// Exchanges an outer axis with the row.
+    fn exchange(&mut self, axis: usize) {
+        let row = self.extents.len() - 1;
+        self.extents.swap(axis, row);
+        for view in self.views_mut() {
+            view.strides.swap(axis, row);
+            if let Some(index) = &mut view.index {
+                index.strides.swap(axis, row);
+            }
+        }
+        self.program.inputs = self.accesses(row);
+    }
+
+    /// How inputs vary along an axis.
+    fn accesses(&self, axis: usize) -> Vec<Access> {
+        let access = |view: &FlatView| if view.strides[axis] == 0 { Access::Uniform } else { Access::Element };
+        self.inputs.iter().map(access).collect()
+    }
+
     /// Rows of one element: makes the last outer axis the row, where its operands are ready for that.
     fn turn(&mut self) {
         let axis = self.extents.len() - 2;
@@ -129,9 +185,7 @@ impl Nest {
         if self.views().any(is_bound) {
             return;
         }
-        let access = |view: &FlatView| if view.strides[axis] == 0 { Access::Uniform } else { Access::Element };
-        let accesses = self.inputs.iter().map(access).collect();
-        self.program.inputs = accesses;
+        self.program.inputs = self.accesses(axis);
         let row = axis + 1;
         self.remove(row);
     }
@@ -181,6 +235,17 @@ mod tests {
         assert_eq!((nest.extents, nest.inputs[0].strides.as_slice()), (vec![24], &[1][..]));
         let nest = copy(&[2, 3, 1], Access::Uniform, &[3, 1, 0], &[3, 1, 0]);
         assert_eq!((nest.extents, nest.program.inputs), (vec![6], vec![Access::Element]));
+    }
+
+    #[test]
+    fn short_rows_give_way_to_long_ones() {
+        // Three taps at each of 50 positions, with the channels between them.
+        let nest = copy(&[50, 8, 3], Access::Element, &[1, 60, 1], &[24, 3, 1]);
+        assert_eq!((nest.extents, nest.inputs[0].strides.as_slice()), (vec![3, 8, 50], &[1, 60, 1][..]));
+        let nest = copy(&[50, 40], Access::Element, &[1, 50], &[1, 50]);
+        assert_eq!(nest.extents, [2000]);
+        let nest = copy(&[50, 64], Access::Element, &[1, 50], &[64, 1]);
+        assert_eq!(nest.extents, [50, 64]);
     }
 
     #[test]

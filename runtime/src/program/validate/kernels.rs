@@ -8,7 +8,7 @@ use super::{Fault, MAX_RANK, bound};
 use crate::program::row::Access;
 use crate::program::view::{Place, View};
 use crate::program::{
-    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, WeightForm,
+    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, TopK, WeightForm,
 };
 use crate::weights::PackedMatrix;
 
@@ -57,6 +57,28 @@ impl KernelRules<'_> {
             KernelBody::Product(product) => self.product(product),
             KernelBody::Attention(attention) => self.attention(attention),
             KernelBody::Scan(scan) => self.scan(scan),
+            KernelBody::TopK(top) => self.top_k(top),
+        }
+    }
+
+    fn top_k(&self, top: &TopK) -> Result<(), Fault> {
+        self.space(&top.space, 0)?;
+        self.dim(&top.n)?;
+        if top.k == 0 {
+            return Err(Fault::Size("the number of elements that are taken"));
+        }
+        let rank = top.space.len() + 1;
+        self.view("the operand", &top.x, rank, Use::Operand)?;
+        for (name, view) in [("the elements", &top.values), ("the indices", &top.indices)] {
+            let Some(view) = view else { continue };
+            self.view(name, view, rank, Use::Output)?;
+            if view.indirect.is_some() {
+                return Err(misplaced(name, "at indices from memory"));
+            }
+        }
+        match &top.indices {
+            Some(indices) => require_dtype("the indices", indices, indices.dtype == DType::I32),
+            None => Ok(()),
         }
     }
 

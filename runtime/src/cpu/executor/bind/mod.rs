@@ -6,6 +6,7 @@
 mod factors;
 mod operands;
 mod scan;
+mod top_k;
 
 use castiron_ir::DType;
 
@@ -135,6 +136,7 @@ impl Binder<'_> {
             KernelBody::Product(product) => self.product(product, &kernel.label),
             KernelBody::Attention(attention) => self.attention(attention, &kernel.label),
             KernelBody::Scan(scan) => self.scan(scan, &kernel.label),
+            KernelBody::TopK(top) => self.top_k(top, &kernel.label),
         }
     }
 
