@@ -21,13 +21,13 @@ impl Machine {
     /// Measures the peaks.
     pub fn measure(pool: &mut Pool, isa: Isa) -> Machine {
         let threads = pool.threads() as f64;
-        let seconds = fastest(201, || pool.run(&|_| isa.run(Sums)));
+        let seconds = fastest(2001, || pool.run(&|_| isa.run(Sums)));
         let gflops = threads * (TURNS * CHAINS * LANES * 2) as f64 / seconds / 1e9;
         // Parts take turns, so that each has left the caches when it is read again, and one run is so
         // short that some are not interrupted on a busy machine.
         let memory = vec![1.0_f32; PARTS * PART];
         let mut parts = memory.chunks_exact(PART).cycle();
-        let seconds = fastest(20 * PARTS, || {
+        let seconds = fastest(100 * PARTS, || {
             let part = parts.next().unwrap_or_default();
             pool.run(&|worker| isa.run(Read { memory: &part[worker.range(PART, 1024)] }));
         });
@@ -66,7 +66,7 @@ mod wide {
             return None;
         }
         // SAFETY: the feature is there.
-        let seconds = fastest(201, || pool.run(&|_| unsafe { sums() }));
+        let seconds = fastest(2001, || pool.run(&|_| unsafe { sums() }));
         Some(pool.threads() as f64 * (TURNS * CHAINS * 16 * 2) as f64 / seconds / 1e9)
     }
 
