@@ -54,15 +54,18 @@ def random_folder(folder: Path, tensors: dict[str, list[int]], config: dict[str,
     text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
     text += b" " * (-len(text) % 8)
     generator = random.Random(0)
-    # A pool of numbers, repeated: values do not matter to the time, and Python draws slowly.
-    pool = array("f", (generator.gauss(0, 0.02) for _ in range(1 << 18)))
+    # A pool of numbers, repeated: values do not matter to the time, and Python draws slowly. Its length is
+    # odd and no tensor starts where another did: compilers merge products with equal weights.
+    pool, at = array("f", (generator.gauss(0, 0.02) for _ in range((1 << 18) - 5))), 0
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for shape in tensors.values():
-            whole, rest = divmod(size(shape), len(pool))
-            for _ in range(whole):
-                pool.tofile(file)
-            pool[:rest].tofile(file)
+            missing = size(shape)
+            while missing:
+                part = pool[at : at + missing]
+                part.tofile(file)
+                missing -= len(part)
+                at = (at + len(part)) % len(pool)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     return folder
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -84,8 +85,8 @@ def busy_seconds() -> float:
 
 def own_seconds() -> float:
     """Processor time of this process and of those that it started and that ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def processor() -> str:

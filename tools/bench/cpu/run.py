@@ -1,6 +1,7 @@
 """Compares castiron with its peers on the CPU: see tools/bench/README.md."""
 
 import argparse
+import fcntl
 import os
 import platform
 import shlex
@@ -76,6 +77,12 @@ def main() -> None:
     """Prepare, measure, write."""
     options = arguments()
     options.work.mkdir(parents=True, exist_ok=True)
+    # Two comparisons would disturb one another, and write artifacts of two compilers to the same files.
+    lock = (options.work / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another comparison runs in {options.work}") from None
     place = Place(options.work.resolve(), REPOSITORY, options.seconds)
     target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
     castiron = Castiron(place, target.resolve(), options.castiron, options.threads)
