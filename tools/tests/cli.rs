@@ -81,6 +81,27 @@ fn time_on_the_cpu_is_told_kernel_by_kernel() {
 }
 
 #[test]
+fn a_damaged_pipeline_cache_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let verify = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_castiron"));
+        command.args(["verify", &fixture("bert-base"), "--target", "wgsl"]).env("CASTIRON_CACHE", folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    verify();
+    // Adapters that have no cache leave no file.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap().path();
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes.iter_mut().skip(40).for_each(|byte| *byte ^= 0xff);
+        std::fs::write(&file, &bytes).unwrap();
+        verify();
+        assert_ne!(std::fs::read(&file).unwrap(), bytes);
+    }
+}
+
+#[test]
 fn verify_tells_by_its_exit_code() {
     let folder = fixture("bert-base");
     assert_eq!(json(&["verify", &folder, "--json"])["passed"], true);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{BufferUsages, DeviceType, ErrorFilter, PollType};
 
+use super::pipeline_cache::PipelineCache;
 use super::timer::Clock;
 use super::{AdapterInfo, DeviceMemory, GpuError, GpuOptions, Limits, Mask, adapter, probe};
 use crate::program::gpu::{AdapterClass, Features};
@@ -29,6 +30,8 @@ pub(crate) struct Gpu {
     pub class: AdapterClass,
     /// How runs are measured, if they are.
     pub(super) clock: Option<Clock>,
+    /// What the driver has compiled before.
+    pub(super) cache: Option<PipelineCache>,
     /// How often commands have been submitted.
     submissions: AtomicU64,
     /// Whether the host writes to the memory that shaders read.
@@ -74,7 +77,8 @@ impl Gpu {
         let is_shared = wanted.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
         let clock = profile.then(|| Clock::new(&queue, wanted));
         let (features, submissions) = (Features::NONE, AtomicU64::new(0));
-        let mut gpu = Gpu { device, queue, info, features, class, clock, submissions, is_shared, faults };
+        let mut gpu = Gpu { device, queue, info, features, class, clock, cache: None, submissions, is_shared, faults };
+        gpu.cache = PipelineCache::open(&gpu, &adapter.get_info());
         let subgroups = wanted.contains(wgpu::Features::SUBGROUP) && probe::has_useful_subgroups(&gpu)?;
         gpu.features = Features { f16: wanted.contains(wgpu::Features::SHADER_F16), subgroups };
         Ok(gpu)
@@ -201,6 +205,7 @@ fn wanted_features(adapter: &wgpu::Adapter, mask: Mask, is_cpu: bool, profile: b
     let measures = profile && !mask.no_timestamps;
     wanted.set(wgpu::Features::TIMESTAMP_QUERY, measures);
     wanted.set(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES, measures && !mask.no_timestamps_inside_passes);
+    wanted.insert(wgpu::Features::PIPELINE_CACHE);
     // On a CPU all memory is the host's, so that weights need no second copy on their way.
     wanted.set(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, is_cpu);
     wanted & adapter.features()

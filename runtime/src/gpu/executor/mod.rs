@@ -9,6 +9,7 @@
 //!  session.rs   runs                           memory.rs     what runs share
 //!  report.rs    bad indices                    states.rs     states on the device
 //!  staging.rs   reading back                   timer.rs      measuring time
+//!  pipeline_cache.rs  what drivers have compiled, from one process to the next
 //! ```
 
 mod adapter;
@@ -18,6 +19,7 @@ mod device;
 mod groups;
 mod memory;
 mod model;
+mod pipeline_cache;
 mod pipelines;
 mod probe;
 mod report;

@@ -10,6 +10,7 @@ use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 
 use super::GpuError;
 use super::device::{Gpu, lock};
+use super::pipeline_cache::PipelineCache;
 use crate::program::gpu::{Dispatch, Shader};
 
 /// Most threads that make pipelines.
@@ -86,6 +87,9 @@ impl Pipelines {
                 }
             }
         });
+        if let (false, Some(cache)) = (missing.is_empty(), &gpu.cache) {
+            cache.keep();
+        }
         // Which shader is at fault does not depend on which thread was faster.
         let failures = failures.into_inner().unwrap_or_default();
         failures.into_iter().min_by_key(|&(number, _)| number).map_or(Ok(()), |(_, error)| Err(error))
@@ -116,7 +120,7 @@ fn make(gpu: &Gpu, shader: &Shader, key: &Key) -> Result<Pipeline, GpuError> {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: gpu.cache.as_ref().map(PipelineCache::get),
         });
         Pipeline { pipeline, layout }
     });
