@@ -125,8 +125,12 @@ struct Strided {
 }
 
 impl Panels for Strided {
-    unsafe fn in_place(&self, _: usize, _: usize) -> Option<Right> {
+    unsafe fn in_place(&self, _: usize, _: usize, _: usize) -> Option<Right> {
         None
+    }
+
+    fn apart(&self) -> usize {
+        PANEL
     }
 
     unsafe fn copy(&self, panel: usize, _: usize, k: Range<usize>, to: &mut [f32], step: usize) {

@@ -4,7 +4,7 @@
 //!   for rows in blocks of ROWS             A block: ROWS × K_BLOCK, stays in L2
 //!     for a chunk of panels                sums: ROWS × chunk, stays in L2
 //!       for k in blocks of K_BLOCK         A block is copied to rows of a fixed distance
-//!         for two panels of the chunk      B block: K_BLOCK × 32, copied side by side, stays in L1
+//!         for two panels of the chunk      B block: K_BLOCK × 32, as f32 where it lies or copied, stays in L1
 //!           for tile of the rows           microkernel
 //!       epilogue, row by row of the chunk
 //! ```
@@ -22,9 +22,9 @@ use crate::cpu::simd::MOST_TILE_ROWS;
 use crate::weights::PANEL;
 
 /// Rows of a block.
-pub(super) const ROWS: usize = 96;
+pub(super) const ROWS: usize = 132;
 /// Contracted elements of a block.
-pub(super) const K_BLOCK: usize = 192;
+pub(super) const K_BLOCK: usize = 256;
 /// Columns of a chunk, all groups together, for many rows and for those of one tile.
 const CHUNK: [usize; 2] = [256, 512];
 
@@ -33,11 +33,14 @@ const SIDE_BY_SIDE: usize = 2;
 
 /// Where the panels of `B` come from.
 pub(super) trait Panels {
-    /// A panel where it lies, if it lies as panels do.
+    /// A panel from row `k` on where it lies, if it lies as panels do.
     ///
     /// # Safety
-    /// The panel and the group lie within the matrix.
-    unsafe fn in_place(&self, panel: usize, group: usize) -> Option<Right>;
+    /// The panel, the group and `k` lie within the matrix.
+    unsafe fn in_place(&self, panel: usize, group: usize, k: usize) -> Option<Right>;
+
+    /// Elements from a panel in place to the next one of its group.
+    fn apart(&self) -> usize;
 
     /// Copies rows `k` of a panel to rows `step` apart.
     ///
@@ -118,12 +121,12 @@ impl<P: Panels> Blocked<'_, P> {
         for (i, panel) in panels.enumerate() {
             for group in 0..self.groups {
                 // SAFETY: the caller's contract.
-                let Some(right) = (unsafe { self.panels.in_place(panel, group) }) else { return false };
+                let Some(right) = (unsafe { self.panels.in_place(panel, group, 0) }) else { return false };
                 let at = sums[group * rows * width + i * PANEL..][..(rows - 1) * width + PANEL].as_mut_ptr();
                 let sums = Sums { at, row: width, add: false };
-                let (columns, next) = (PANEL, Upcoming::NONE);
+                let (columns, step, apart, next) = (PANEL, PANEL, 0, Upcoming::NONE);
                 // SAFETY: rows and panels are the caller's; the sums lie within the slice.
-                unsafe { Block { left, right, columns, step: PANEL, k, rows, sums, next }.multiply(self.isa) };
+                unsafe { Block { left, right, columns, step, apart, k, rows, sums, next }.multiply(self.isa) };
             }
         }
         true
@@ -152,13 +155,18 @@ impl<P: Panels> Blocked<'_, P> {
                     let sums = Sums { at, row: width, add: first > 0 };
                     // SAFETY: rows and panels are the caller's; the sums lie within the slice.
                     unsafe {
-                        for (i, panel) in pair.clone().enumerate() {
-                            self.panels.copy(panel, group, k.clone(), &mut room.panels[i * PANEL..], columns);
-                        }
-                        let right = Right::F32(room.panels.as_ptr());
+                        let (right, step, apart) = match self.panels.in_place(panel, group, k.start) {
+                            Some(right @ Right::F32(_)) => (right, PANEL, self.panels.apart()),
+                            _ => {
+                                for (i, panel) in pair.clone().enumerate() {
+                                    self.panels.copy(panel, group, k.clone(), &mut room.panels[i * PANEL..], columns);
+                                }
+                                (Right::F32(room.panels.as_ptr()), columns, PANEL)
+                            }
+                        };
                         let next = self.panels.next(pair.end - 1, group, k.clone());
-                        let (k, rows, step) = (k.len(), rows.len(), columns);
-                        Block { left, right, columns, step, k, rows, sums, next }.multiply(self.isa);
+                        let (k, rows) = (k.len(), rows.len());
+                        Block { left, right, columns, step, apart, k, rows, sums, next }.multiply(self.isa);
                     }
                 }
             }

@@ -35,8 +35,12 @@ impl Packed<'_> {
 }
 
 impl Panels for Packed<'_> {
-    unsafe fn in_place(&self, panel: usize, group: usize) -> Option<Right> {
-        Some(self.rows(panel, group, 0))
+    unsafe fn in_place(&self, panel: usize, group: usize, k: usize) -> Option<Right> {
+        Some(self.rows(panel, group, k))
+    }
+
+    fn apart(&self) -> usize {
+        self.shape.groups * self.shape.k * PANEL
     }
 
     unsafe fn copy(&self, panel: usize, group: usize, k: Range<usize>, to: &mut [f32], step: usize) {

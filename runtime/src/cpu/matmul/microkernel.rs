@@ -116,6 +116,8 @@ pub(crate) struct Block {
     pub columns: usize,
     /// Elements from row to row of `B`.
     pub step: usize,
+    /// Elements from the first panel of `B` to the second.
+    pub apart: usize,
     /// Rows of `B`.
     pub k: usize,
     /// Rows of `A` and `C`.
@@ -166,7 +168,7 @@ impl Block {
                 let mut part = *self;
                 (part.rows, part.columns) = (end - first, width);
                 part.left.at = part.left.at.wrapping_add(first * part.left.row);
-                part.right = self.right.skip(column);
+                part.right = self.right.skip(column / PANEL * self.apart);
                 part.sums.at = part.sums.at.wrapping_add(first * part.sums.row + column);
                 part.next = Upcoming { pace, ..self.next.skip(tile * turns * pace * LINE) };
                 // SAFETY: rows and columns are some of those that the caller vouches for.
@@ -223,34 +225,34 @@ impl Block {
 }
 
 impl Right {
-    /// The rows without their first columns.
-    fn skip(self, columns: usize) -> Right {
+    /// Rows that begin so many elements later.
+    fn skip(self, elements: usize) -> Right {
         match self {
-            Right::F32(p) => Right::F32(p.wrapping_add(columns)),
-            Right::F16(p) => Right::F16(p.wrapping_add(columns)),
-            Right::BF16(p) => Right::BF16(p.wrapping_add(columns)),
+            Right::F32(p) => Right::F32(p.wrapping_add(elements)),
+            Right::F16(p) => Right::F16(p.wrapping_add(elements)),
+            Right::BF16(p) => Right::BF16(p.wrapping_add(elements)),
         }
     }
 }
 
 /// Element types of `B`.
 trait Weight: Copy {
-    /// `N` vectors of adjacent columns.
+    /// `N` vectors of columns, so many elements apart.
     ///
     /// # Safety
-    /// Reads so many at `p`.
-    unsafe fn load<S: Simd, const N: usize>(s: S, p: *const Self) -> [S::Floats; N];
+    /// Reads them at `p`.
+    unsafe fn load<S: Simd, const N: usize>(s: S, p: *const Self, apart: usize) -> [S::Floats; N];
 }
 
 /// Implements [`Weight`] by a load of [`Simd`].
 macro_rules! weight {
     ($($ty:ty: $load:ident;)*) => { $(impl Weight for $ty {
         #[inline(always)]
-        unsafe fn load<S: Simd, const N: usize>(s: S, p: *const $ty) -> [S::Floats; N] {
+        unsafe fn load<S: Simd, const N: usize>(s: S, p: *const $ty, apart: usize) -> [S::Floats; N] {
             let mut columns = [s.splat(0.0); N];
             for i in 0..N {
                 // SAFETY: the caller's contract.
-                columns[i] = unsafe { s.$load(p.add(i * S::LANES).cast()) };
+                columns[i] = unsafe { s.$load(p.add(i * apart).cast()) };
             }
             columns
         }
@@ -282,6 +284,7 @@ impl<W: Weight, A: Walk, const R: usize, const U: usize, const N: usize> Kernel 
         }
         let Block { left, k, step, sums: target, next: upcoming, .. } = *self.block;
         let (row, next) = A::steps(&left);
+        let between = if S::LANES < PANEL { S::LANES } else { self.block.apart };
         let (mut a, mut b) = (left.at, self.right);
         let Upcoming { at: mut ahead, bytes, apart, pace } = upcoming;
         let last = ahead.wrapping_add(bytes);
@@ -301,7 +304,7 @@ impl<W: Weight, A: Walk, const R: usize, const U: usize, const N: usize> Kernel 
                     }
                 }
                 for i in 0..UNROLL {
-                    let b = W::load::<S, N>(s, b.add(i * step));
+                    let b = W::load::<S, N>(s, b.add(i * step), between);
                     for r in 0..R {
                         let x = s.splat(*a.add(r * row + i * next));
                         add_products(s, x, &b, &mut sums[i % U][r]);
@@ -311,7 +314,7 @@ impl<W: Weight, A: Walk, const R: usize, const U: usize, const N: usize> Kernel 
                 b = b.wrapping_add(UNROLL * step);
             }
             for _ in 0..k % UNROLL {
-                let columns = W::load::<S, N>(s, b);
+                let columns = W::load::<S, N>(s, b, between);
                 for r in 0..R {
                     add_products(s, s.splat(*a.add(r * row)), &columns, &mut sums[0][r]);
                 }
