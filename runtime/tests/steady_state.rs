@@ -6,7 +6,6 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use castiron_ir::op::{BinaryOp, UnaryOp};
 use castiron_ir::{DType, Dim, Type};
@@ -41,8 +40,6 @@ static ALLOCATOR: Counting = Counting;
 const WIDTH: usize = 32;
 const VOCABULARY: usize = 64;
 const LAYERS: usize = 4;
-/// Kernels of a run.
-const KERNELS: usize = 3 + 9 * LAYERS;
 
 /// Places `[b, s, WIDTH]`.
 fn hidden(place: Place) -> View {
@@ -153,18 +150,20 @@ fn decoding_allocates_nothing_and_agrees_with_the_prompt() {
     with_options(|options| {
         let mut session = fixture.model(options.clone()).session(&[("b", 1), ("c", 64)]).unwrap();
         let whole = run(&mut session, &tokens, 0);
-        session.reset();
-        run(&mut session, &tokens[..5], 0);
-        run(&mut session, &tokens[5..6], 5);
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let start = Instant::now();
-        let mut last = 0.0;
-        for (at, token) in tokens.iter().enumerate().skip(6) {
-            last = run(&mut session, std::slice::from_ref(token), at as i32);
-        }
-        let (elapsed, after) = (start.elapsed(), ALLOCATIONS.load(Ordering::Relaxed));
-        assert_eq!(after - before, 0, "{options:?}");
-        assert!((last - whole).abs() < 2e-2, "{last} instead of {whole}");
-        println!("{options:?}: {:.2} µs for a kernel", elapsed.as_secs_f64() * 1e6 / (34 * KERNELS) as f64);
+        // The harness has a thread of its own, which may allocate meanwhile, but not each time.
+        let allocations = (0..5).map(|_| {
+            session.reset();
+            run(&mut session, &tokens[..5], 0);
+            run(&mut session, &tokens[5..6], 5);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let mut last = 0.0;
+            for (at, token) in tokens.iter().enumerate().skip(6) {
+                last = run(&mut session, std::slice::from_ref(token), at as i32);
+            }
+            let after = ALLOCATIONS.load(Ordering::Relaxed);
+            assert!((last - whole).abs() < 2e-2, "{last} instead of {whole}");
+            after - before
+        });
+        assert_eq!(allocations.min(), Some(0), "{options:?}");
     });
 }

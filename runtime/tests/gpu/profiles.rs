@@ -58,12 +58,19 @@ fn times_are_those_of_the_device() {
     let shape = [rows, 4];
     for mask in [whole(), apart()] {
         let mut session = open(&scale(), mask).unwrap().session(&[]).unwrap();
-        session.run("main", &[("x", TensorRef::f32(&[1, 4], &x[..4]).unwrap())]).unwrap();
-        let small = session.profile().unwrap().nanoseconds();
-        let start = std::time::Instant::now();
-        session.run("main", &[("x", TensorRef::f32(&shape, &x).unwrap())]).unwrap();
-        let (large, whole) = (session.profile().unwrap().nanoseconds(), start.elapsed().as_nanos());
-        assert!(small < large && u128::from(large) < whole, "{small} {large} {whole}");
+        // A busy machine interrupts some runs, but not each of them.
+        let mut shortest = |shape: &[usize], x: &[f32]| {
+            let run = |_| {
+                let start = std::time::Instant::now();
+                session.run("main", &[("x", TensorRef::f32(shape, x).unwrap())]).unwrap();
+                let (device, whole) = (session.profile().unwrap().nanoseconds(), start.elapsed().as_nanos());
+                assert!(u128::from(device) < whole, "{device} {whole}");
+                device
+            };
+            (0..7).map(run).min().unwrap()
+        };
+        let (small, large) = (shortest(&[1, 4], &x[..4]), shortest(&shape, &x));
+        assert!(small < large, "{small} {large}");
     }
 }
 

@@ -12,6 +12,7 @@ from workloads import Encoding, Workload
 VERSIONS = {
     "torch": "2.15.0",
     "transformers": "5.23.0",
+    "accelerate": "1.15.0",
     "onnxruntime": "1.32.0",
     "openvino": "2026.4.1",
     "onnx": "1.23.2",
