@@ -1,8 +1,9 @@
 //! Scores of few queries: dot products along the width of a key, which is read once as a stream.
 //!
-//! Four keys by up to three queries have 12 sums, four vectors of keys or queries pass by. The values
-//! of the same keys, which the product after the softmax reads, are asked for meanwhile.
+//! Four keys by up to three queries have 12 sums, four vectors of keys or queries pass by. What comes next
+//! is asked for meanwhile.
 
+use super::source::{Rows, Soon};
 use super::tile::LANES;
 use crate::cpu::simd::{Kernel, Simd};
 
@@ -10,21 +11,6 @@ use crate::cpu::simd::{Kernel, Simd};
 pub(super) const QUERIES: usize = 3;
 /// Keys of a turn.
 const KEYS: usize = 4;
-/// Keys between those in use and those asked for from memory.
-const AHEAD: usize = 16;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
-/// Rows somewhere in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    /// The first element.
-    pub at: *const f32,
-    /// Elements from row to row.
-    pub stride: usize,
-    /// Adjacent elements of a row.
-    pub width: usize,
-}
 
 /// `scores[key][query] = Σ q[query][i] · k[key][i]` for `R` queries.
 pub(super) struct Dots<const R: usize> {
@@ -36,8 +22,8 @@ pub(super) struct Dots<const R: usize> {
     pub count: usize,
     /// The first query's scores, [`LANES`] apart from key to key.
     pub scores: *mut f32,
-    /// Values to be asked for, if they are to be.
-    pub values: Option<Rows>,
+    /// Rows to be asked for from memory, one of each for a key.
+    pub soon: [Soon; 2],
 }
 
 impl<const R: usize> Kernel for Dots<R> {
@@ -57,7 +43,7 @@ impl<const R: usize> Kernel for Dots<R> {
                 for (i, key) in keys.iter_mut().enumerate() {
                     *key = self.keys.at.add((first + i.min(present - 1)) * self.keys.stride);
                 }
-                self.ask(s, first);
+                self.soon.iter().for_each(|soon| soon.ask(s, first..first + KEYS));
                 for i in (0..whole).step_by(S::LANES) {
                     let mut q = [s.splat(0.0); R];
                     for r in 0..R {
@@ -85,24 +71,6 @@ impl<const R: usize> Kernel for Dots<R> {
                         *self.scores.add((first + j) * LANES + r) = dots[j];
                     }
                 }
-            }
-        }
-    }
-}
-
-impl<const R: usize> Dots<R> {
-    /// Asks for keys to come, and for the values of these.
-    #[inline(always)]
-    fn ask<S: Simd>(&self, s: S, first: usize) {
-        let Some(values) = self.values else { return };
-        for key in first..first + KEYS {
-            let ahead = self.keys.at.wrapping_add((key + AHEAD) * self.keys.stride).cast::<u8>();
-            for line in 0..(self.keys.width * size_of::<f32>()).div_ceil(LINE) {
-                s.prefetch(ahead.wrapping_add(line * LINE));
-            }
-            let value = values.at.wrapping_add(key * values.stride).cast::<u8>();
-            for line in 0..(values.width * size_of::<f32>()).div_ceil(LINE) {
-                s.prefetch(value.wrapping_add(line * LINE));
             }
         }
     }

@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::Attention;
 use super::dots::{self, Dots};
 use super::softmax::{Rescale, Shaping, Weigh};
+use super::source::{Rows, Soon, Source};
 use super::state::State;
 use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums, Upcoming};
 use crate::cpu::scratch::{Carver, Scratch};
@@ -26,7 +27,7 @@ pub(super) const ROWS: usize = 64;
 /// Rows up to which scores are dot products along keys instead of a product of matrices.
 pub(super) const FEW: usize = 8;
 /// Keys of a block.
-const KEYS: usize = 64;
+pub(super) const KEYS: usize = 64;
 
 /// The next number of whole panels.
 pub(super) const fn padded(n: usize) -> usize {
@@ -44,9 +45,9 @@ pub(super) struct Room<'a> {
     scores: &'a mut [f32],
     bias: &'a mut [f32],
     rescale: &'a mut [f32],
-    /// Copies of keys whose elements are apart.
+    /// Copies of keys whose elements are apart or of half precision.
     keys: &'a mut [f32],
-    /// Copies of values whose elements are apart, or of their ragged columns.
+    /// The same of values, and of their ragged columns.
     values: &'a mut [f32],
 }
 
@@ -100,17 +101,6 @@ struct Part<'a> {
     source: &'a Source,
 }
 
-/// Keys and values of a block.
-struct Source {
-    /// Number of the first key.
-    first: usize,
-    keys: dots::Rows,
-    /// Of the columns that are used in place.
-    values: dots::Rows,
-    /// Of the other columns; column 0 of these rows is that of the value.
-    copied: dots::Rows,
-}
-
 impl Tile<'_> {
     /// Queries times heads.
     pub(super) fn rows(&self) -> usize {
@@ -147,7 +137,7 @@ impl Tile<'_> {
             self.pack_queries(room);
             for first in keys.clone().step_by(KEYS) {
                 let block = first..keys.end.min(first + KEYS);
-                let source = self.source(block.clone(), room);
+                let source = Source::new(self, first..keys.end, room.keys, room.values);
                 for row in (0..self.rows()).step_by(LANES) {
                     let rows = row..self.rows().min(row + LANES);
                     let seen = self.attention.visible_to_any(self.batch, self.queries_of(&rows));
@@ -186,27 +176,6 @@ impl Tile<'_> {
                 // SAFETY: as above.
                 room.queries[start + i * step] = factor * unsafe { *source.add(i * q.strides[4]) };
             }
-        }
-    }
-
-    /// Keys and values of a block, copied where they must be.
-    ///
-    /// # Safety
-    /// As [`Attention::run`].
-    unsafe fn source(&self, block: Range<usize>, room: &mut Room<'_>) -> Source {
-        let Attention { k, v, extents: [.., d, e], .. } = *self.attention;
-        let index = [self.batch, self.head, block.start, 0];
-        // SAFETY: the caller vouches for the keys and values of the block.
-        unsafe {
-            let keys = dots::Rows { at: k.at.add(k.offset(index)), stride: k.strides[2], width: d };
-            let keys = match k.strides[3] {
-                1 => keys,
-                step => copy(keys, step, block.len(), 0, d, room.keys),
-            };
-            let values = dots::Rows { at: v.at.add(v.offset(index)), stride: v.strides[2], width: e };
-            let in_place = if v.strides[3] == 1 { e - e % PANEL } else { 0 };
-            let copied = copy(values, v.strides[3], block.len(), in_place, padded(e), room.values);
-            Source { first: block.start, keys, values: dots::Rows { width: in_place, ..values }, copied }
         }
     }
 
@@ -283,17 +252,16 @@ impl Tile<'_> {
                 return block.multiply(isa);
             }
             let width = d.next_multiple_of(simd::MOST_LANES);
-            let value = dots::Rows { at: source.values.at.add(skipped * source.values.stride), ..source.values };
             for row in rows.clone().step_by(dots::QUERIES) {
-                let queries = dots::Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };
-                let keys_at = dots::Rows { at, ..source.keys };
+                let queries = Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };
+                let keys_at = Rows { at, ..source.keys };
                 let scores = room.scores[row..].as_mut_ptr();
-                let values = (row == rows.start).then_some(value);
+                let soon = if row == rows.start { source.soon } else { [Soon::NONE; 2] };
                 let count = keys.len();
                 match rows.end - row {
-                    1 => isa.run(Dots::<1> { queries, keys: keys_at, count, scores, values }),
-                    2 => isa.run(Dots::<2> { queries, keys: keys_at, count, scores, values }),
-                    _ => isa.run(Dots::<{ dots::QUERIES }> { queries, keys: keys_at, count, scores, values }),
+                    1 => isa.run(Dots::<1> { queries, keys: keys_at, count, scores, soon }),
+                    2 => isa.run(Dots::<2> { queries, keys: keys_at, count, scores, soon }),
+                    _ => isa.run(Dots::<{ dots::QUERIES }> { queries, keys: keys_at, count, scores, soon }),
                 }
             }
         }
@@ -360,22 +328,4 @@ impl Tile<'_> {
             }
         }
     }
-}
-
-/// Copies the columns of `count` rows from `first` on to rows of `stride`, in the same columns. Columns
-/// beyond the width are zeros.
-///
-/// # Safety
-/// The columns can be read, `step` apart.
-unsafe fn copy(from: dots::Rows, step: usize, count: usize, first: usize, stride: usize, to: &mut [f32]) -> dots::Rows {
-    if first < from.width {
-        for (i, row) in to.chunks_exact_mut(stride).take(count).enumerate() {
-            for column in first..from.width {
-                // SAFETY: the caller's contract.
-                row[column] = unsafe { *from.at.add(i * from.stride + column * step) };
-            }
-            row[from.width..].fill(0.0);
-        }
-    }
-    dots::Rows { at: to.as_ptr(), stride, width: from.width }
 }
