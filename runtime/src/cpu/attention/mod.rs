@@ -17,10 +17,10 @@
 //!        └────────────┘   Q becomes panels          where it lies
 //! ```
 //!
-//! so neither K nor V is packed, unless its elements are apart or of half precision, or the columns of V are
-//! ragged. When
-//! there are fewer tiles than threads, or some would be left over, the keys are cut too, and the
-//! partial sums are joined after a barrier.
+//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. Keys of half
+//! precision are widened once where many queries see them; few queries, and all products with V, widen as
+//! they load. When there are fewer tiles than threads, or some would be left over, the keys are cut too, and
+//! the partial sums are joined after a barrier.
 //!
 //! Figures: `cargo run --release -p castiron-runtime --example kernel_peak -- attention`.
 #![allow(unsafe_code)] // Operands are pointers with strides.

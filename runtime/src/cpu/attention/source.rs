@@ -1,8 +1,7 @@
-//! Keys and values of a block as adjacent f32, and what is asked for from memory meanwhile.
+//! Keys and values of a block, and what is asked for from memory meanwhile.
 //!
-//! They stay where they lie if they can. Those of half precision are widened block by block: memory is
-//! read once, and all kernels work on what is in the cache.
-#![allow(unsafe_code)] // Operands are pointers with strides.
+//! They are used where they lie if their elements are adjacent. Keys of half precision that many queries
+//! see are widened once for all of them.
 
 use std::ops::Range;
 
@@ -10,6 +9,7 @@ use half::f16;
 
 use super::tile::{KEYS, Tile, padded};
 use super::{Attention, Elements, Strided};
+use crate::cpu::matmul::microkernel::Right;
 use crate::cpu::simd::{Kernel, Simd};
 use crate::weights::PANEL;
 
@@ -20,9 +20,9 @@ const LINE: usize = 64;
 
 /// Rows somewhere in memory.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct Rows<P> {
     /// The first element.
-    pub at: *const f32,
+    pub at: P,
     /// Elements from row to row.
     pub stride: usize,
     /// Adjacent elements of a row.
@@ -69,12 +69,12 @@ impl Soon {
 pub(super) struct Source {
     /// Number of the first key.
     pub first: usize,
-    /// Keys.
-    pub keys: Rows,
+    /// Keys: f32 if they meet many queries.
+    pub keys: Rows<Elements>,
     /// Of the columns that are used in place.
-    pub values: Rows,
+    pub values: Rows<Right>,
     /// Of the other columns; column 0 of these rows is that of the value.
-    pub copied: Rows,
+    pub copied: Rows<Right>,
     /// What the scores of few queries leave time to ask for.
     pub soon: [Soon; 2],
 }
@@ -88,9 +88,10 @@ impl Source {
         let Attention { isa, k, v, extents: [.., d, e], .. } = *tile.attention;
         let (first, count) = (run.start, run.len().min(KEYS));
         let row = |key: usize| [tile.batch, tile.head, key, 0];
-        let keys = match adjacent(&k, row(first), d) {
-            Some(there) => there,
-            None => isa.run(Copied { x: &k, at: row(first), count, columns: 0..d, stride: d, to: keys }),
+        let keys = match (adjacent(&k, row(first), d), k.at) {
+            (Some(there), Elements::F32(_)) => there,
+            (Some(there), Elements::F16(_)) if tile.is_few() => there,
+            _ => isa.run(Copied { x: &k, at: row(first), count, columns: 0..d, stride: d, to: keys }),
         };
         let there = adjacent(&v, row(first), e);
         // Products take whole panels of columns.
@@ -98,30 +99,33 @@ impl Source {
         let copied =
             isa.run(Copied { x: &v, at: row(first), count, columns: in_place..e, stride: padded(e), to: values });
         let values = Rows { width: in_place, ..there.unwrap_or(copied) };
-        let soon = match (k.at, v.at) {
-            // Keys are read one after the other, and then the values of the same.
-            (Elements::F32(_), Elements::F32(_)) => {
-                [Soon::of(&k, row(first + AHEAD), count, d), Soon::of(&v, row(first), count, e)]
-            }
-            // This block has been read.
-            _ => {
-                let (next, count) = (row(first + count), (run.len() - count).min(KEYS));
-                [Soon::of(&k, next, count, d), Soon::of(&v, next, count, e)]
-            }
-        };
-        Source { first, keys, values, copied, soon }
+        // Keys are read one after the other, and then the values of the same.
+        let soon = [Soon::of(&k, row(first + AHEAD), count, d), Soon::of(&v, row(first), count, e)];
+        Source { first, keys, values: values.into(), copied: copied.into(), soon }
     }
 }
 
 /// Rows that can be used where they lie.
-fn adjacent(x: &Strided<Elements, 4>, index: [usize; 4], width: usize) -> Option<Rows> {
-    match (x.at, x.strides) {
-        (Elements::F32(at), [.., stride, 1]) => Some(Rows { at: at.wrapping_add(x.offset(index)), stride, width }),
-        _ => None,
+fn adjacent(x: &Strided<Elements, 4>, index: [usize; 4], width: usize) -> Option<Rows<Elements>> {
+    let ([.., stride, step], offset) = (x.strides, x.offset(index));
+    let at = match x.at {
+        Elements::F32(at) => Elements::F32(at.wrapping_add(offset)),
+        Elements::F16(at) => Elements::F16(at.wrapping_add(offset)),
+    };
+    (step == 1).then_some(Rows { at, stride, width })
+}
+
+impl From<Rows<Elements>> for Rows<Right> {
+    fn from(Rows { at, stride, width }: Rows<Elements>) -> Rows<Right> {
+        let at = match at {
+            Elements::F32(at) => Right::F32(at),
+            Elements::F16(at) => Right::F16(at),
+        };
+        Rows { at, stride, width }
     }
 }
 
-/// Copies some columns of rows to the same columns of others. Those beyond become zeros.
+/// Copies some columns of rows, as f32, to the same columns of others. Those beyond become zeros.
 struct Copied<'a> {
     x: &'a Strided<Elements, 4>,
     /// The first row.
@@ -134,12 +138,12 @@ struct Copied<'a> {
 }
 
 impl Kernel for Copied<'_> {
-    type Output = Rows;
+    type Output = Rows<Elements>;
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> Rows {
+    fn call<S: Simd>(self, s: S) -> Rows<Elements> {
         let Copied { x, at, count, columns: Range { start, end }, stride, to } = self;
-        let copy = Rows { at: to.as_ptr(), stride, width: end };
+        let copy = Rows { at: Elements::F32(to.as_ptr()), stride, width: end };
         if start == end {
             return copy;
         }

@@ -10,11 +10,11 @@
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::Attention;
-use super::dots::{self, Dots};
+use super::dots::{self, Dots, Key};
 use super::softmax::{Rescale, Shaping, Weigh};
 use super::source::{Rows, Soon, Source};
 use super::state::State;
+use super::{Attention, Elements};
 use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums, Upcoming};
 use crate::cpu::scratch::{Carver, Scratch};
 use crate::cpu::simd;
@@ -45,9 +45,9 @@ pub(super) struct Room<'a> {
     scores: &'a mut [f32],
     bias: &'a mut [f32],
     rescale: &'a mut [f32],
-    /// Copies of keys whose elements are apart or of half precision.
+    /// Copies of keys whose elements are apart, or of half precision where many queries see them.
     keys: &'a mut [f32],
-    /// The same of values, and of their ragged columns.
+    /// Copies of values whose elements are apart, or of their ragged columns.
     values: &'a mut [f32],
 }
 
@@ -116,7 +116,8 @@ impl Tile<'_> {
         unsafe { self.attention.visible_to_any(self.batch, self.queries.clone()) }
     }
 
-    fn is_few(&self) -> bool {
+    /// Whether its rows are worth no panels.
+    pub(super) fn is_few(&self) -> bool {
         self.rows() <= FEW
     }
 
@@ -210,11 +211,11 @@ impl Tile<'_> {
                     false => (source.copied, width),
                 };
                 let columns = if column + 2 * PANEL <= end { 2 * PANEL } else { PANEL };
-                let right = values.at.add((keys.start - source.first) * values.stride + column);
+                let right = values.at.skip((keys.start - source.first) * values.stride + column);
                 let sums = Sums { at: mix.as_mut_ptr().add(column), row: width, add: true };
                 let block = Block {
                     left,
-                    right: Right::F32(right),
+                    right,
                     columns,
                     step: values.stride,
                     k: keys.len(),
@@ -234,13 +235,13 @@ impl Tile<'_> {
     /// As [`Attention::run`].
     unsafe fn score(&self, part: &Part<'_>, room: &mut Room<'_>) {
         let Part { rows, keys, source } = part;
-        let (isa, d, skipped) = (self.attention.isa, self.attention.extents[5], keys.start - source.first);
+        let (d, Rows { at, stride, width }) = (self.attention.extents[5], source.keys);
+        let skipped = (keys.start - source.first) * stride;
         // SAFETY: the keys are some of the block, the rows some of the tile.
         unsafe {
-            let at = source.keys.at.add(skipped * source.keys.stride);
-            if !self.is_few() {
-                let block = Block {
-                    left: Left { at, row: source.keys.stride, step: 1 },
+            match at {
+                Elements::F32(at) if !self.is_few() => Block {
+                    left: Left { at: at.add(skipped), row: stride, step: 1 },
                     right: Right::F32(room.queries[rows.start * d..].as_ptr()),
                     columns: LANES,
                     step: LANES,
@@ -248,21 +249,30 @@ impl Tile<'_> {
                     rows: keys.len(),
                     sums: Sums { at: room.scores.as_mut_ptr(), row: LANES, add: false },
                     next: Upcoming::NONE,
-                };
-                return block.multiply(isa);
-            }
-            let width = d.next_multiple_of(simd::MOST_LANES);
-            for row in rows.clone().step_by(dots::QUERIES) {
-                let queries = Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };
-                let keys_at = Rows { at, ..source.keys };
-                let scores = room.scores[row..].as_mut_ptr();
-                let soon = if row == rows.start { source.soon } else { [Soon::NONE; 2] };
-                let count = keys.len();
-                match rows.end - row {
-                    1 => isa.run(Dots::<1> { queries, keys: keys_at, count, scores, soon }),
-                    2 => isa.run(Dots::<2> { queries, keys: keys_at, count, scores, soon }),
-                    _ => isa.run(Dots::<{ dots::QUERIES }> { queries, keys: keys_at, count, scores, soon }),
                 }
+                .multiply(self.attention.isa),
+                Elements::F32(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
+                Elements::F16(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
+            }
+        }
+    }
+
+    /// Scores of few rows, and the keys that they see.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn score_few<K: Key>(&self, part: &Part<'_>, keys: Rows<*const K>, room: &mut Room<'_>) {
+        let Part { rows, source, .. } = part;
+        let (isa, d, count) = (self.attention.isa, self.attention.extents[5], part.keys.len());
+        let stride = d.next_multiple_of(simd::MOST_LANES);
+        for row in rows.clone().step_by(dots::QUERIES) {
+            let queries = Rows { at: room.queries[row * stride..].as_ptr(), stride, width: d };
+            let scores = room.scores[row..].as_mut_ptr();
+            let soon = if row == rows.start { source.soon } else { [Soon::NONE; 2] };
+            match rows.end - row {
+                1 => isa.run(Dots::<K, 1> { queries, keys, count, scores, soon }),
+                2 => isa.run(Dots::<K, 2> { queries, keys, count, scores, soon }),
+                _ => isa.run(Dots::<K, { dots::QUERIES }> { queries, keys, count, scores, soon }),
             }
         }
     }
