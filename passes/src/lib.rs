@@ -4,6 +4,7 @@
 //! ([`rewrite`]); nested regions are rewritten alone, so a model of sixty layers is one layer of
 //! work. [`cluster`] comes last and divides each region into kernels.
 
+pub mod caches;
 pub mod canonicalize;
 pub mod chains;
 pub mod cluster;

@@ -31,11 +31,19 @@ pub fn gpu(mask: Mask) -> session::Options {
 /// # Errors
 /// Those of the compiler and of the runtime, as text.
 pub fn open(path: &Path, weights: WeightFormat, executed: session::Options) -> Result<Pipeline, String> {
+    let options = Options { weights, wgsl: executed.device != Device::Cpu, ..Options::default() };
+    open_with(path, &options, executed)
+}
+
+/// Compiles a checkpoint as is asked for.
+///
+/// # Errors
+/// Those of the compiler and of the runtime, as text.
+pub fn open_with(path: &Path, options: &Options, executed: session::Options) -> Result<Pipeline, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let artifact = folder.path().join("model.iron");
     let checkpoint = Checkpoint::open(path).map_err(|e| e.to_string())?;
-    let options = Options { weights, wgsl: executed.device != Device::Cpu, ..Options::default() };
-    let compilation = compiler::compile(&checkpoint, &options).map_err(|e| e.to_string())?;
+    let compilation = compiler::compile(&checkpoint, options).map_err(|e| e.to_string())?;
     compilation.write(&artifact, &|_| {}).map_err(|e| e.to_string())?;
     Ok(Pipeline::new(Model::open(&artifact, executed).map_err(|e| e.to_string())?))
 }

@@ -9,8 +9,8 @@ use castiron_backends::weights::{WeightError, WeightFormat};
 use castiron_backends::wgsl::WgslError;
 use castiron_frontends::checkpoint::{Checkpoint, CheckpointError};
 use castiron_frontends::models::{self, Model, ModelError};
-use castiron_ir::{Description, Module, storage};
-use castiron_passes::{PassError, Report, Stage};
+use castiron_ir::{DType, Description, Module, storage};
+use castiron_passes::{PassError, Report, Stage, caches};
 
 /// A checkpoint that cannot be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum CompileError {
     /// The kernels cannot be written in WGSL.
     #[error(transparent)]
     Wgsl(#[from] WgslError),
+    /// Caches that shaders cannot write.
+    #[error("shaders do not write KV caches in half precision; compile for the CPU alone, or with `--cache f32`")]
+    HalfCaches,
     /// The artifact cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -43,6 +46,8 @@ pub enum CompileError {
 pub struct Options {
     /// Encoding of the weights.
     pub weights: WeightFormat,
+    /// Whether KV caches hold f16; not for GPUs.
+    pub half_caches: bool,
     /// Whether the artifact shall run on GPUs, too.
     pub wgsl: bool,
     /// Passes to leave out, and whether the verifier runs after each.
@@ -72,6 +77,9 @@ pub struct Compilation<'a> {
 /// Whatever is wrong with the checkpoint, with the names and numbers needed to mend it.
 pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Compilation<'a>, CompileError> {
     let start = Instant::now();
+    if options.wgsl && options.half_caches {
+        return Err(CompileError::HalfCaches);
+    }
     let Model { module, description } = model(checkpoint, options)?;
     let (kernels, reports) = castiron_passes::run(&module, Stage::Kernels, &options.passes)?;
     let lowered = lower(&kernels)?;
@@ -83,11 +91,15 @@ pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Comp
     Ok(Compilation { description, reports, ops, compiled, time: start.elapsed(), checkpoint })
 }
 
-/// The graph as built; weights that are kept say how they are stored.
+/// The graph as built; weights that are kept say how they are stored, and caches have the type that is asked
+/// for.
 fn model(checkpoint: &Checkpoint, options: &Options) -> Result<Model, CompileError> {
     let mut model = models::of(checkpoint)?;
     if options.weights == WeightFormat::Keep {
         storage::annotate(&mut model.module, checkpoint);
+    }
+    if options.half_caches {
+        caches::narrow(&mut model.module, DType::F16)?;
     }
     Ok(model)
 }

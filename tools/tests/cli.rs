@@ -131,6 +131,23 @@ fn stages_can_be_inspected() {
 }
 
 #[test]
+fn caches_can_be_of_half_precision() {
+    let (folder, llama) = (tempfile::tempdir().unwrap(), fixture("llama-gqa"));
+    let output = castiron(&["inspect", &llama, "--stage", "graph", "--entry", "step", "--cache", "f16"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(r#"state("layers.{i}.key": "#));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(" x f16[b,"));
+    let run = json(&["run", &llama, "--cache", "f16", "--tokens", "5,34,60,17,56", "--max-new-tokens", "4", "--json"]);
+    assert_eq!(run["tokens"], serde_json::json!([5, 34, 60, 17, 56, 57, 10, 9, 40]));
+    let artifact = folder.path().join("model.iron").to_string_lossy().into_owned();
+    for target in ["wgsl", "all"] {
+        let compile = ["compile", &llama, "--cache", "f16", "--target", target, "-o", &artifact];
+        let error = failure(&compile, 1);
+        assert!(error.contains("KV caches") && error.contains("--cache f32"), "{error}");
+        assert!(!Path::new(&artifact).exists());
+    }
+}
+
+#[test]
 fn errors_say_what_is_wrong() {
     assert!(failure(&["run", "/nowhere", "x"], 1).contains("/nowhere"));
     assert!(failure(&["run"], 2).contains("Usage"));

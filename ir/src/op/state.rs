@@ -7,7 +7,7 @@
 use super::attributes::{AttributeValue, attributes, parse_field, print_field};
 use super::{OpDef, Syntax, TypeError, operands, require};
 use crate::interpret::{EvalError, Frame};
-use crate::tensor::{Tensor, for_each_index};
+use crate::tensor::{Tensor, for_each_index, round_to};
 use crate::text::{Cursor, ParseError};
 use crate::types::{DType, Type};
 
@@ -73,7 +73,8 @@ impl OpDef for StateWrite {
 /// state after it: the append to a KV cache.
 ///
 /// `rows: [b, …, s, …]`, `position: i32[b]` → state `[b, …, c, …]` with
-/// `state[n, …, position[n] + j, …] = rows[n, …, j, …]` along `axis`.
+/// `state[n, …, position[n] + j, …] = rows[n, …, j, …]` along `axis`. A state of another float type than
+/// the rows rounds them when they are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateUpdate {
     /// Name as declared by the entry.
@@ -96,15 +97,17 @@ impl OpDef for StateUpdate {
             "rows {rows} into {state} at axis {axis}"
         );
         let same = (0..state.rank()).all(|a| a == axis || rows.shape[a] == state.shape[a]);
-        require!(same && rows.dtype == state.dtype, "rows {rows} differ from {state} outside axis {axis}");
+        require!(same, "rows {rows} differ from {state} outside axis {axis}");
+        let is_rounded = rows.dtype.is_float() && state.dtype.is_float();
+        require!(is_rounded || rows.dtype == state.dtype, "rows {rows} differ from {state} in element type");
         let wanted = Type { dtype: DType::I32, shape: vec![state.shape[0].clone()] };
         require!(*position == wanted, "position is {position}, not {wanted}");
         Ok(vec![state.clone()])
     }
     fn evaluate(&self, operands: &[&Tensor], frame: &mut Frame<'_>) -> Result<Vec<Tensor>, EvalError> {
         let (rows, position) = (operands[0], operands[1]);
-        let shape = frame.shape(&self.ty)?;
-        let state = frame.state(&self.state, &shape, self.ty.dtype)?;
+        let (shape, dtype) = (frame.shape(&self.ty)?, self.ty.dtype);
+        let state = frame.state(&self.state, &shape, dtype)?;
         for &p in &position.data {
             let (last, extent) = (p + rows.shape[self.axis] as f64, shape[self.axis]);
             if p < 0.0 || last > extent as f64 {
@@ -114,7 +117,7 @@ impl OpDef for StateUpdate {
         for_each_index(&rows.shape, |index| {
             let mut target = index.to_vec();
             target[self.axis] += position.data[index[0]] as usize;
-            *state.at_mut(&target) = rows.at(index);
+            *state.at_mut(&target) = round_to(dtype, rows.at(index));
         });
         Ok(vec![state.clone()])
     }

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod constant;
+mod fused;
 mod movement;
 
 use castiron_ir::op::{Constant, Op};
@@ -79,6 +80,7 @@ impl Site {
             Op::Binary(_) => arithmetic::BINARY,
             Op::Select(_) => arithmetic::SELECT,
             Op::Cast(_) => arithmetic::CAST,
+            Op::Attention(_) => fused::ATTENTION,
             Op::Iota(_) | Op::Extent(_) => constant::LEAF,
             _ => &[],
         }

@@ -28,6 +28,7 @@ mod state;
 use castiron_ir::{BuildError, Region};
 
 use partition::Partition;
+pub(crate) use roles::is_view;
 
 /// Divides a region into kernels. A region that holds clusters already stays as it is.
 ///

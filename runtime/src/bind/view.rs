@@ -68,10 +68,10 @@ impl FlatView {
         FlatView { memory, dtype, offset: 0, strides, index: None }
     }
 
-    /// Whether elements are f32 in memory, at addresses that follow from the index alone.
-    pub fn is_plain_f32(&self) -> bool {
+    /// Whether elements of a type lie in memory, at addresses that follow from the index alone.
+    pub fn is_plain(&self, dtype: DType) -> bool {
         let is_memory = !matches!(self.memory, Memory::Packed(..) | Memory::Index(_) | Memory::Value(_));
-        is_memory && self.dtype == DType::F32 && self.index.is_none()
+        is_memory && self.dtype == dtype && self.index.is_none()
     }
 }
 

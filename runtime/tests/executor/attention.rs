@@ -1,30 +1,31 @@
 //! Attention over a cache that grows.
 
 use castiron_ir::{DType, Dim, Type};
+use castiron_runtime::bind::{BindError, BindFault};
 use castiron_runtime::program::view::{Place, View};
 use castiron_runtime::program::{AttentionKernel, KernelBody};
+use castiron_runtime::session::{Options, RunError, Session};
 use castiron_runtime::tensor::TensorRef;
 
 use crate::support::*;
 
-const D: usize = 8;
-
-/// Appends rows `[b, s, D]` to a state `[b, c, D]`.
-fn append(state: Place, rows_of: Place) -> KernelBody {
+/// Appends rows `[b, s, d]` to a state `[b, c, d]` of some type.
+fn append(state: Place, rows_of: Place, dtype: DType, d: i64) -> KernelBody {
     let past = of(DType::I32, view(Place::Input(1), [1, 0, 0]));
     let extent = dim("c", 1) - dim("s", 1) + 1.into();
-    let to = at(past, D, extent, view(state, [dim("c", 8), dim("", 8), dim("", 1)]));
-    let from = view(rows_of, [dim("s", 8), dim("", 8), dim("", 1)]);
-    rows([dim("b", 1), dim("s", 1), dim("", 8)], operands(copy(), vec![from], vec![to]))
+    let to = at(past, d as usize, extent, of(dtype, view(state, [dim("c", d), dim("", d), dim("", 1)])));
+    let from = view(rows_of, [dim("s", d), dim("", d), dim("", 1)]);
+    rows([dim("b", 1), dim("s", 1), dim("", d)], operands(copy(), vec![from], vec![to]))
 }
 
-pub fn fixture(dtype: DType) -> Fixture {
+/// Attention of vectors of width `d` to themselves and those before them, whose caches are of some type.
+pub fn fixture(dtype: DType, d: i64) -> Fixture {
     let mut fixture = Fixture::default();
-    let ty = || Type::new(dtype, [dim("b", 1), dim("c", 1), dim("", 8)]);
+    let ty = || Type::new(dtype, [dim("b", 1), dim("c", 1), dim("", d)]);
     let (k, v) = (fixture.state("k", 1, ty()), fixture.state("v", 1, ty()));
-    let query = |place: Place| -> View { view(place, [dim("s", 8), dim("", 0), dim("", 0), dim("", 8), dim("", 1)]) };
-    let cache = |place: &Place| of(dtype, view(place.clone(), [dim("c", 8), dim("", 0), dim("", 8), dim("", 1)]));
-    let extents: [Dim; 7] = [dim("b", 1), 1.into(), 1.into(), dim("s", 1), dim("c", 1), 8.into(), 8.into()];
+    let query = |place: Place| -> View { view(place, [dim("s", d), dim("", 0), dim("", 0), dim("", d), dim("", 1)]) };
+    let cache = |place: &Place| of(dtype, view(place.clone(), [dim("c", d), dim("", 0), dim("", d), dim("", 1)]));
+    let extents: [Dim; 7] = [dim("b", 1), 1.into(), 1.into(), dim("s", 1), dim("c", 1), d.into(), d.into()];
     let attention = AttentionKernel {
         extents,
         q: query(Place::Input(0)),
@@ -39,62 +40,105 @@ pub fn fixture(dtype: DType) -> Fixture {
         causal: true,
         window: None,
     };
-    let typed = |body: KernelBody| match body {
-        KernelBody::Rows(mut rows) => {
-            rows.operands.outputs.iter_mut().for_each(|view| view.dtype = dtype);
-            KernelBody::Rows(rows)
-        }
-        body => body,
-    };
-    let x = || Type::f32([dim("b", 1), dim("s", 1), dim("", 8)]);
+    let x = || Type::f32([dim("b", 1), dim("s", 1), dim("", d)]);
     fixture.entries.push(entry(
         &[("q", x()), ("past", Type::i32(["b"]))],
         &[("y", x())],
         vec![],
         vec![
-            typed(append(k, Place::Input(0))),
-            typed(append(v, Place::Input(0))),
+            append(k, Place::Input(0), dtype, d),
+            append(v, Place::Input(0), dtype, d),
             KernelBody::Attention(Box::new(attention)),
         ],
     ));
     fixture
 }
 
-/// Attention of the last of some positions to all of them; keys and values are the queries.
-fn expected(x: &[f32]) -> Vec<f32> {
-    let rows: Vec<&[f32]> = x.chunks(D).collect();
-    let query = rows[rows.len() - 1];
+/// Numbers as a cache holds them.
+fn stored(dtype: DType, x: &[f32]) -> Vec<f32> {
+    let round = |&x: &f32| if dtype == DType::F16 { half::f16::from_f32(x).to_f32() } else { x };
+    x.iter().map(round).collect()
+}
+
+/// Attention of the last of some positions to all of them; keys and values are the queries as stored.
+fn expected(x: &[f32], dtype: DType, d: usize) -> Vec<f32> {
+    let (query, kept) = (&x[x.len() - d..], stored(dtype, x));
+    let rows: Vec<&[f32]> = kept.chunks(d).collect();
     let scores: Vec<f32> = rows.iter().map(|k| k.iter().zip(query).map(|(a, b)| a * b).sum::<f32>() * 0.5).collect();
     let most = scores.iter().copied().fold(f32::MIN, f32::max);
     let weights: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
     let total: f32 = weights.iter().sum();
-    (0..D).map(|e| weights.iter().zip(&rows).map(|(w, row)| w * row[e]).sum::<f32>() / total).collect()
+    (0..d).map(|e| weights.iter().zip(&rows).map(|(w, row)| w * row[e]).sum::<f32>() / total).collect()
 }
 
 #[test]
 fn prompts_and_steps_agree_with_plain_attention() {
-    for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F16, 3e-3)] {
-        let fixture = fixture(dtype);
+    for (dtype, d) in [(DType::F32, 8), (DType::F16, 8), (DType::F32, 5), (DType::F16, 5), (DType::F16, 37)] {
+        let fixture = fixture(dtype, d as i64);
         with_options(|options| {
-            let mut session = fixture.model(options).session(&[("b", 2), ("c", 6)]).unwrap();
-            let x = values(1, 2 * 20 * D);
-            let part = |b: usize, from: usize, to: usize| &x[(b * 20 + from) * D..(b * 20 + to) * D];
-            let mut done = 0;
-            for s in [5, 1, 1, 7, 1] {
-                if done + s > 6 {
+            let mut session = fixture.model(options).session(&[("b", 2), ("c", 7)]).unwrap();
+            let x = values(1, 2 * 20 * d);
+            let part = |b: usize, from: usize, to: usize| &x[(b * 20 + from) * d..(b * 20 + to) * d];
+            // The second row is a token ahead: it repeats its first step.
+            let mut done = [0, 0];
+            for (s, back) in [(1, [1, 0]), (5, [0, 0]), (1, [0, 0]), (7, [0, 0]), (1, [0, 0])] {
+                if done[1] + s > 7 {
                     session.resize("c", 20).unwrap();
                 }
-                let (shape, past) = ([2, s, D], [done as i32; 2]);
-                let q = [part(0, done, done + s), part(1, done, done + s)].concat();
+                let (shape, past) = ([2, s, d], done.map(|n| n as i32));
+                let q = [part(0, done[0], done[0] + s), part(1, done[1], done[1] + s)].concat();
                 let inputs =
                     [("q", TensorRef::f32(&shape, &q).unwrap()), ("past", TensorRef::i32(&[2], &past).unwrap())];
                 let outputs = session.run("main", &inputs).unwrap();
                 let y = outputs.get("y").unwrap().as_f32().unwrap();
                 for (b, i) in (0..2).flat_map(|b| (0..s).map(move |i| (b, i))) {
-                    assert_near(&y[(b * s + i) * D..][..D], &expected(part(b, 0, done + i + 1)), tolerance);
+                    let expected = expected(part(b, 0, done[b] + i + 1), dtype, d);
+                    assert_near(&y[(b * s + i) * d..][..d], &expected, 1e-5);
                 }
-                done += s;
+                done = [0, 1].map(|b| done[b] + s - back[b]);
             }
         });
     }
+}
+
+#[test]
+fn states_of_half_precision_are_kept_moved_and_read() {
+    let fixture = fixture(DType::F16, 5);
+    let mut session = fixture.model(Options::default()).session(&[("b", 2), ("c", 3)]).unwrap();
+    let x = values(3, 2 * 2 * 5);
+    let inputs = [("q", TensorRef::f32(&[2, 2, 5], &x).unwrap()), ("past", TensorRef::i32(&[2], &[0, 1]).unwrap())];
+    session.run("main", &inputs).unwrap();
+    let state = |session: &mut Session| {
+        let state = session.state("k", 0).unwrap();
+        assert_eq!(state.dtype(), DType::F16);
+        assert!(state.as_f32().is_err());
+        state.bytes().as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect::<Vec<f32>>()
+    };
+    let (first, second, none) = (stored(DType::F16, &x[..10]), stored(DType::F16, &x[10..]), [0.0; 5]);
+    assert_eq!(state(&mut session), [&first, &none[..], &none, &second].concat());
+    session.select("b", &[1, 1]).unwrap();
+    assert_eq!(state(&mut session), [&none[..], &second, &none, &second].concat());
+    session.resize("c", 4).unwrap();
+    assert_eq!(state(&mut session), [&none[..], &second, &none, &none, &second, &none].concat());
+    session.reset();
+    assert_eq!(state(&mut session), vec![0.0; 40]);
+}
+
+#[test]
+fn addresses_of_half_precision_are_checked_in_their_units() {
+    let fault = |change: fn(&mut AttentionKernel)| {
+        let mut fixture = fixture(DType::F16, 5);
+        let KernelBody::Attention(attention) = &mut fixture.entries[0].kernels[2].body else { panic!("attention") };
+        change(attention);
+        let model = fixture.model(Options::default());
+        match model.session(&[("b", 2), ("c", 3)]).unwrap().run(
+            "main",
+            &[("q", TensorRef::f32(&[2, 1, 5], &[0.0; 10]).unwrap()), ("past", TensorRef::i32(&[2], &[0; 2]).unwrap())],
+        ) {
+            Err(RunError::Bind(BindError::Kernel { fault, .. })) => fault,
+            other => panic!("{:?}", other.map(drop)),
+        }
+    };
+    assert!(matches!(fault(|a| a.k.offset = 1.into()), BindFault::Bounds { needed: 62, available: 60, .. }));
+    assert!(matches!(fault(|a| a.v.strides[0] = dim("c", 6)), BindFault::Bounds { needed: 66, available: 60, .. }));
 }

@@ -67,7 +67,8 @@ fn mutate(fixture: &Fixture, rounds: u32) {
 #[test]
 fn mutated_programs_never_panic() {
     mutate(&crate::products::scores(), 400);
-    mutate(&crate::attention::fixture(DType::F32), 300);
+    mutate(&crate::attention::fixture(DType::F32, 8), 300);
+    mutate(&crate::attention::fixture(DType::F16, 5), 300);
     mutate(&crate::top_k::fixture(), 300);
     mutate(&crate::states::append(), 300);
     mutate(&crate::states::looped().0, 300);

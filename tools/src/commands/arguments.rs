@@ -81,6 +81,9 @@ pub(super) struct Compiling {
     /// takes f32 for quantised checkpoints, as transformers does]
     #[arg(long, value_enum)]
     pub weights: Option<Weights>,
+    /// Element type of KV caches; f16 halves their memory, and rounds keys and values when they are written
+    #[arg(long, value_enum, default_value_t = Cache::F32)]
+    pub cache: Cache,
     /// What to compile for, and to execute on; every artifact runs on CPUs [default: cpu, or wgsl if
     /// a --device is given]
     #[arg(long, value_enum)]
@@ -127,6 +130,13 @@ pub(super) enum Weights {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Cache {
+    F32,
+    /// On CPUs only
+    F16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Target {
     /// The CPU
     Cpu,
@@ -147,7 +157,7 @@ impl Compiling {
         };
         let passes = castiron_passes::Options { disable: self.disable_pass.clone(), verify_each: self.verify_each };
         let wgsl = matches!(self.target, Some(Target::Wgsl | Target::All));
-        Options { weights, wgsl, passes }
+        Options { weights, half_caches: self.cache == Cache::F16, wgsl, passes }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::op::{BinaryOp, Dot, TypeError, UnaryOp};
 ///
 /// Operands: `q: [b, g, r, s, d]` (key head, query heads of it), `k: [b, g, t, d]`,
 /// `v: [b, g, t, e]` → `[b, g, r, s, e]`; then, where the attribute says so, `past: i32[b]`,
-/// `mask: bool[b, t]` and a `bias` that broadcasts to `[b, g, r, s, t]`.
+/// `mask: bool[b, t]` and a `bias` that broadcasts to `[b, g, r, s, t]`. Keys and values of another float
+/// type than the queries, as those of a cache in half precision, are converted to theirs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// Factor of the scores, before bias and soft cap.
@@ -107,7 +108,8 @@ impl FusedOp for Attention {
     fn expand(&self, operands: &[Value]) -> Result<Vec<Value>, TypeError> {
         let named = self.split(operands)?;
         let scores = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(4, 3)] };
-        let mut scores = named.q.apply(scores, &[named.k]) * self.scale;
+        let [k, v] = [named.k, named.v].map(|x| as_queries(named.q, x));
+        let mut scores = named.q.apply(scores, &[&k]) * self.scale;
         if let Some(cap) = self.soft_cap {
             scores = (scores * (1.0 / cap)).unary(UnaryOp::Tanh) * cap;
         }
@@ -119,6 +121,12 @@ impl FusedOp for Attention {
             None => Softmax {}.expand(&[scores])?.swap_remove(0),
         };
         let mix = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(4, 2)] };
-        Ok(vec![weights.apply(mix, &[named.v])])
+        Ok(vec![weights.apply(mix, &[&v])])
     }
+}
+
+/// Keys or values in the element type of the queries.
+fn as_queries(q: &Value, x: &Value) -> Value {
+    let (to, from) = (q.ty().dtype, x.ty().dtype);
+    if to != from && to.is_float() && from.is_float() { x.cast(to) } else { x.clone() }
 }

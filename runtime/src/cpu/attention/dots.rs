@@ -1,46 +1,78 @@
 //! Scores of few queries: dot products along the width of a key, which is read once as a stream.
 //!
-//! Four keys by up to three queries have 12 sums, four vectors of keys or queries pass by. The values
-//! of the same keys, which the product after the softmax reads, are asked for meanwhile.
+//! Four keys by up to three queries have 12 sums, four vectors of keys or queries pass by. What comes next
+//! is asked for meanwhile.
 
+use half::f16;
+
+use super::source::{Rows, Soon};
 use super::tile::LANES;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, MOST_LANES, Simd};
 
 /// Most queries of a pass.
 pub(super) const QUERIES: usize = 3;
 /// Keys of a turn.
 const KEYS: usize = 4;
-/// Keys between those in use and those asked for from memory.
-const AHEAD: usize = 16;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
-/// Rows somewhere in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    /// The first element.
-    pub at: *const f32,
-    /// Elements from row to row.
-    pub stride: usize,
-    /// Adjacent elements of a row.
-    pub width: usize,
+/// Element types of keys.
+pub(super) trait Key: Copy {
+    /// A vector of them, as f32.
+    ///
+    /// # Safety
+    /// Reads a vector at `p`.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::Floats;
+    /// The first `n` lanes, less than all, the others zero.
+    ///
+    /// # Safety
+    /// Reads `n` elements at `p`.
+    unsafe fn load_first<S: Simd>(s: S, p: *const Self, n: usize) -> S::Floats;
+}
+
+impl Key for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::Floats {
+        // SAFETY: the caller's contract.
+        unsafe { s.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, p: *const f32, n: usize) -> S::Floats {
+        // SAFETY: the caller's contract.
+        unsafe { s.load_first(p, n) }
+    }
+}
+
+impl Key for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f16) -> S::Floats {
+        // SAFETY: the caller's contract.
+        unsafe { s.load_f16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, p: *const f16, n: usize) -> S::Floats {
+        let mut lanes = [0; MOST_LANES];
+        // SAFETY: the caller's contract, and the lanes are a vector or more.
+        unsafe {
+            (0..n).for_each(|i| lanes[i] = p.cast::<u16>().add(i).read());
+            s.load_f16(lanes.as_ptr())
+        }
+    }
 }
 
 /// `scores[key][query] = Σ q[query][i] · k[key][i]` for `R` queries.
-pub(super) struct Dots<const R: usize> {
+pub(super) struct Dots<K, const R: usize> {
     /// `R` rows, `stride` a multiple of 16 and the elements beyond the width zeros.
-    pub queries: Rows,
+    pub queries: Rows<*const f32>,
     /// The keys.
-    pub keys: Rows,
+    pub keys: Rows<*const K>,
     /// How many.
     pub count: usize,
     /// The first query's scores, [`LANES`] apart from key to key.
     pub scores: *mut f32,
-    /// Values to be asked for, if they are to be.
-    pub values: Option<Rows>,
+    /// Rows to be asked for from memory, one of each for a key.
+    pub soon: [Soon; 2],
 }
 
-impl<const R: usize> Kernel for Dots<R> {
+impl<K: Key, const R: usize> Kernel for Dots<K, R> {
     type Output = ();
 
     #[inline(always)]
@@ -57,14 +89,14 @@ impl<const R: usize> Kernel for Dots<R> {
                 for (i, key) in keys.iter_mut().enumerate() {
                     *key = self.keys.at.add((first + i.min(present - 1)) * self.keys.stride);
                 }
-                self.ask(s, first);
+                self.soon.iter().for_each(|soon| soon.ask(s, first..first + KEYS));
                 for i in (0..whole).step_by(S::LANES) {
                     let mut q = [s.splat(0.0); R];
                     for r in 0..R {
                         q[r] = s.load(self.queries.at.add(r * self.queries.stride + i));
                     }
                     for j in 0..KEYS {
-                        let k = s.load(keys[j].add(i));
+                        let k = K::load(s, keys[j].add(i));
                         for r in 0..R {
                             sums[r][j] = s.mul_add(q[r], k, sums[r][j]);
                         }
@@ -72,7 +104,7 @@ impl<const R: usize> Kernel for Dots<R> {
                 }
                 if ragged > 0 {
                     for j in 0..KEYS {
-                        let k = s.load_first(keys[j].add(whole), ragged);
+                        let k = K::load_first(s, keys[j].add(whole), ragged);
                         for r in 0..R {
                             let q = s.load(self.queries.at.add(r * self.queries.stride + whole));
                             sums[r][j] = s.mul_add(q, k, sums[r][j]);
@@ -85,24 +117,6 @@ impl<const R: usize> Kernel for Dots<R> {
                         *self.scores.add((first + j) * LANES + r) = dots[j];
                     }
                 }
-            }
-        }
-    }
-}
-
-impl<const R: usize> Dots<R> {
-    /// Asks for keys to come, and for the values of these.
-    #[inline(always)]
-    fn ask<S: Simd>(&self, s: S, first: usize) {
-        let Some(values) = self.values else { return };
-        for key in first..first + KEYS {
-            let ahead = self.keys.at.wrapping_add((key + AHEAD) * self.keys.stride).cast::<u8>();
-            for line in 0..(self.keys.width * size_of::<f32>()).div_ceil(LINE) {
-                s.prefetch(ahead.wrapping_add(line * LINE));
-            }
-            let value = values.at.wrapping_add(key * values.stride).cast::<u8>();
-            for line in 0..(values.width * size_of::<f32>()).div_ceil(LINE) {
-                s.prefetch(value.wrapping_add(line * LINE));
             }
         }
     }

@@ -4,6 +4,7 @@
 //!   mod.rs      operands; which keys a query sees        tile.rs      a tile of queries by a run of keys
 //!   plan.rs     how work is split over threads           dots.rs      scores of few queries
 //!   state.rs    running sums; joining partial ones       softmax.rs   scores to weights
+//!   source.rs   keys and values of a block
 //! ```
 //!
 //! A tile holds queries of all heads that share a key head, so that one pass over K and V serves them
@@ -16,9 +17,10 @@
 //!        └────────────┘   Q becomes panels          where it lies
 //! ```
 //!
-//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. When
-//! there are fewer tiles than threads, or some would be left over, the keys are cut too, and the
-//! partial sums are joined after a barrier.
+//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. Keys of half
+//! precision are widened once where many queries see them; few queries, and all products with V, widen as
+//! they load. When there are fewer tiles than threads, or some would be left over, the keys are cut too, and
+//! the partial sums are joined after a barrier.
 //!
 //! Figures: `cargo run --release -p castiron-runtime --example kernel_peak -- attention`.
 #![allow(unsafe_code)] // Operands are pointers with strides.
@@ -26,12 +28,15 @@
 mod dots;
 mod plan;
 mod softmax;
+mod source;
 mod state;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 use std::ops::Range;
+
+use half::f16;
 
 use super::isa::Isa;
 use super::pool::Worker;
@@ -55,7 +60,16 @@ impl<P, const N: usize> Strided<P, N> {
     }
 }
 
-/// The fused op [`castiron_ir::op::Attention`] on f32 in memory. A query that sees no key gives zeros.
+/// Keys or values in memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements {
+    /// As they are computed with.
+    F32(*const f32),
+    /// Widened when they are read.
+    F16(*const f16),
+}
+
+/// The fused op [`castiron_ir::op::Attention`] on numbers in memory. A query that sees no key gives zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
     /// Instruction set.
@@ -65,9 +79,9 @@ pub struct Attention {
     /// Over `[b, g, r, s, d]`.
     pub q: Strided<*const f32, 5>,
     /// Over `[b, g, t, d]`; only keys that a query sees are read, and the same of `v`.
-    pub k: Strided<*const f32, 4>,
+    pub k: Strided<Elements, 4>,
     /// Over `[b, g, t, e]`.
-    pub v: Strided<*const f32, 4>,
+    pub v: Strided<Elements, 4>,
     /// Over `[b, g, r, s, e]`.
     pub out: Strided<*mut f32, 5>,
     /// Over `[b]`: positions before the first query; 0 if absent.

@@ -11,6 +11,8 @@ struct Case {
     /// b, g, r, s, t, d, e
     extents: [usize; 7],
     layout: Layout,
+    /// Whether keys, and whether values, are f16.
+    half: [bool; 2],
     past: Option<Vec<i32>>,
     mask: bool,
     bias: Bias,
@@ -45,8 +47,17 @@ enum Bias {
 
 impl Case {
     fn new(extents: [usize; 7]) -> Case {
-        let layout = Layout::Plain;
-        Case { extents, layout, past: None, mask: false, bias: Bias::None, soft_cap: None, causal: false, window: None }
+        Case {
+            extents,
+            layout: Layout::Plain,
+            half: [false; 2],
+            past: None,
+            mask: false,
+            bias: Bias::None,
+            soft_cap: None,
+            causal: false,
+            window: None,
+        }
     }
 
     fn causal(extents: [usize; 7], past: &[i32]) -> Case {
@@ -149,10 +160,12 @@ fn operands(case: &Case) -> Operands {
     let mut q = Tensor::new([b, g, r, s, d], order5, pad5);
     q.fill([b, g, r, s, d], |i, _| 2.0 * noise(1, i));
     let mut k = Tensor::new([b, g, t, d], order4, pad4);
-    k.fill([b, g, t, d], |i, [n, _, key, _]| if seen(n, key) { 2.0 * noise(2, i) } else { f32::NAN });
+    let stored = |x: f32, is_half: bool| if is_half { f16::from_f32(x).to_f32() } else { x };
+    let [half_k, half_v] = case.half;
+    k.fill([b, g, t, d], |i, [n, _, key, _]| if seen(n, key) { stored(2.0 * noise(2, i), half_k) } else { f32::NAN });
     let pad_v = if case.layout == Layout::Apart { [1, 1, 1, 2] } else { pad4 };
     let mut v = Tensor::new([b, g, t, e], order_v, pad_v);
-    v.fill([b, g, t, e], |i, [n, _, key, _]| if seen(n, key) { noise(3, i) } else { f32::NAN });
+    v.fill([b, g, t, e], |i, [n, _, key, _]| if seen(n, key) { stored(noise(3, i), half_v) } else { f32::NAN });
     let extents = match case.bias {
         Bias::None => [0; 5],
         Bias::Full => [b, g, r, s, t],
@@ -196,6 +209,12 @@ fn exact(case: &Case, x: &Operands, [b, g, r, s]: [usize; 4]) -> Vec<f64> {
 /// Runs a case on a pool.
 fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
     let [q, k, v, bias] = [&x.q.data, &x.k.data, &x.v.data, &x.bias.data].map(|data| data.as_ptr() as usize);
+    let halves = [&x.k.data, &x.v.data].map(|data| data.iter().map(|&x| f16::from_f32(x)).collect::<Vec<f16>>());
+    let [half_k, half_v] = halves.each_ref().map(|half| half.as_ptr() as usize);
+    let rows = |is_half: bool, half: usize, at: usize| match is_half {
+        true => Elements::F16(half as *const f16),
+        false => Elements::F32(at as *const f32),
+    };
     let (out, mask) = (x.out.data.as_mut_ptr() as usize, x.mask.as_ptr() as usize);
     let mut shared = vec![f32::NAN; Attention::shared_floats(&case.extents, pool.threads())];
     let (shared_at, shared_len) = (shared.as_mut_ptr() as usize, shared.len());
@@ -204,8 +223,8 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             isa,
             extents: case.extents,
             q: Strided { at: q as *const f32, strides: x.q.strides },
-            k: Strided { at: k as *const f32, strides: x.k.strides },
-            v: Strided { at: v as *const f32, strides: x.v.strides },
+            k: Strided { at: rows(case.half[0], half_k, k), strides: x.k.strides },
+            v: Strided { at: rows(case.half[1], half_v, v), strides: x.v.strides },
             out: Strided { at: out as *mut f32, strides: x.out.strides },
             past: case.past.as_ref().map(|past| Strided { at: past.as_ptr(), strides: [1] }),
             mask: case.mask.then_some(Strided { at: mask as *const i32, strides: [case.extents[4], 1] }),
@@ -297,6 +316,20 @@ fn every_option_alone_and_together() {
 }
 
 #[test]
+fn keys_and_values_of_half_precision() {
+    for extents in SIZES {
+        let [b, _, _, s, t, ..] = extents;
+        let past: Vec<i32> = (0..b).map(|n| (t.saturating_sub(s + 5 * n)) as i32).collect();
+        for layout in [Layout::Plain, Layout::Tokens, Layout::Cache, Layout::Apart] {
+            for half in [[true, true], [true, false], [false, true]] {
+                check(&Case { layout, half, ..Case::new(extents) });
+                check(&Case { layout, half, window: Some(70), ..Case::causal(extents, &past) });
+            }
+        }
+    }
+}
+
+#[test]
 fn positions_beyond_the_keys_or_before_them() {
     // More queries than keys, rows of different lengths, a row that sees no key, one before it all.
     check(&Case::causal([4, 2, 3, 9, 5, 8, 8], &[0, 4, 100, -3]));
@@ -324,8 +357,8 @@ fn the_lowest_bias_for_all_keys_is_a_bias() {
             isa,
             extents,
             q: Strided { at: x.as_ptr(), strides: [0; 5] },
-            k: Strided { at: x.as_ptr(), strides: [0, 0, 1, 1] },
-            v: Strided { at: v.as_ptr(), strides: [0, 0, 1, 1] },
+            k: Strided { at: Elements::F32(x.as_ptr()), strides: [0, 0, 1, 1] },
+            v: Strided { at: Elements::F32(v.as_ptr()), strides: [0, 0, 1, 1] },
             out: Strided { at: &mut y, strides: [0; 5] },
             past: None,
             mask: None,

@@ -10,10 +10,11 @@
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::Attention;
-use super::dots::{self, Dots};
+use super::dots::{self, Dots, Key};
 use super::softmax::{Rescale, Shaping, Weigh};
+use super::source::{Rows, Soon, Source};
 use super::state::State;
+use super::{Attention, Elements};
 use crate::cpu::matmul::microkernel::{Block, Left, Right, Sums, Upcoming};
 use crate::cpu::scratch::{Carver, Scratch};
 use crate::cpu::simd;
@@ -26,7 +27,7 @@ pub(super) const ROWS: usize = 64;
 /// Rows up to which scores are dot products along keys instead of a product of matrices.
 pub(super) const FEW: usize = 8;
 /// Keys of a block.
-const KEYS: usize = 64;
+pub(super) const KEYS: usize = 64;
 
 /// The next number of whole panels.
 pub(super) const fn padded(n: usize) -> usize {
@@ -44,7 +45,7 @@ pub(super) struct Room<'a> {
     scores: &'a mut [f32],
     bias: &'a mut [f32],
     rescale: &'a mut [f32],
-    /// Copies of keys whose elements are apart.
+    /// Copies of keys whose elements are apart, or of half precision where many queries see them.
     keys: &'a mut [f32],
     /// Copies of values whose elements are apart, or of their ragged columns.
     values: &'a mut [f32],
@@ -100,17 +101,6 @@ struct Part<'a> {
     source: &'a Source,
 }
 
-/// Keys and values of a block.
-struct Source {
-    /// Number of the first key.
-    first: usize,
-    keys: dots::Rows,
-    /// Of the columns that are used in place.
-    values: dots::Rows,
-    /// Of the other columns; column 0 of these rows is that of the value.
-    copied: dots::Rows,
-}
-
 impl Tile<'_> {
     /// Queries times heads.
     pub(super) fn rows(&self) -> usize {
@@ -126,7 +116,8 @@ impl Tile<'_> {
         unsafe { self.attention.visible_to_any(self.batch, self.queries.clone()) }
     }
 
-    fn is_few(&self) -> bool {
+    /// Whether its rows are worth no panels.
+    pub(super) fn is_few(&self) -> bool {
         self.rows() <= FEW
     }
 
@@ -147,7 +138,7 @@ impl Tile<'_> {
             self.pack_queries(room);
             for first in keys.clone().step_by(KEYS) {
                 let block = first..keys.end.min(first + KEYS);
-                let source = self.source(block.clone(), room);
+                let source = Source::new(self, first..keys.end, room.keys, room.values);
                 for row in (0..self.rows()).step_by(LANES) {
                     let rows = row..self.rows().min(row + LANES);
                     let seen = self.attention.visible_to_any(self.batch, self.queries_of(&rows));
@@ -189,27 +180,6 @@ impl Tile<'_> {
         }
     }
 
-    /// Keys and values of a block, copied where they must be.
-    ///
-    /// # Safety
-    /// As [`Attention::run`].
-    unsafe fn source(&self, block: Range<usize>, room: &mut Room<'_>) -> Source {
-        let Attention { k, v, extents: [.., d, e], .. } = *self.attention;
-        let index = [self.batch, self.head, block.start, 0];
-        // SAFETY: the caller vouches for the keys and values of the block.
-        unsafe {
-            let keys = dots::Rows { at: k.at.add(k.offset(index)), stride: k.strides[2], width: d };
-            let keys = match k.strides[3] {
-                1 => keys,
-                step => copy(keys, step, block.len(), 0, d, room.keys),
-            };
-            let values = dots::Rows { at: v.at.add(v.offset(index)), stride: v.strides[2], width: e };
-            let in_place = if v.strides[3] == 1 { e - e % PANEL } else { 0 };
-            let copied = copy(values, v.strides[3], block.len(), in_place, padded(e), room.values);
-            Source { first: block.start, keys, values: dots::Rows { width: in_place, ..values }, copied }
-        }
-    }
-
     /// Adds the values of some keys, weighted, to the sums of some rows.
     ///
     /// # Safety
@@ -241,11 +211,11 @@ impl Tile<'_> {
                     false => (source.copied, width),
                 };
                 let columns = if column + 2 * PANEL <= end { 2 * PANEL } else { PANEL };
-                let right = values.at.add((keys.start - source.first) * values.stride + column);
+                let right = values.at.skip((keys.start - source.first) * values.stride + column);
                 let sums = Sums { at: mix.as_mut_ptr().add(column), row: width, add: true };
                 let block = Block {
                     left,
-                    right: Right::F32(right),
+                    right,
                     columns,
                     step: values.stride,
                     apart: PANEL,
@@ -266,13 +236,13 @@ impl Tile<'_> {
     /// As [`Attention::run`].
     unsafe fn score(&self, part: &Part<'_>, room: &mut Room<'_>) {
         let Part { rows, keys, source } = part;
-        let (isa, d, skipped) = (self.attention.isa, self.attention.extents[5], keys.start - source.first);
+        let (d, Rows { at, stride, width }) = (self.attention.extents[5], source.keys);
+        let skipped = (keys.start - source.first) * stride;
         // SAFETY: the keys are some of the block, the rows some of the tile.
         unsafe {
-            let at = source.keys.at.add(skipped * source.keys.stride);
-            if !self.is_few() {
-                let block = Block {
-                    left: Left { at, row: source.keys.stride, step: 1 },
+            match at {
+                Elements::F32(at) if !self.is_few() => Block {
+                    left: Left { at: at.add(skipped), row: stride, step: 1 },
                     right: Right::F32(room.queries[rows.start * d..].as_ptr()),
                     columns: LANES,
                     step: LANES,
@@ -281,22 +251,30 @@ impl Tile<'_> {
                     rows: keys.len(),
                     sums: Sums { at: room.scores.as_mut_ptr(), row: LANES, add: false },
                     next: Upcoming::NONE,
-                };
-                return block.multiply(isa);
-            }
-            let width = d.next_multiple_of(simd::MOST_LANES);
-            let value = dots::Rows { at: source.values.at.add(skipped * source.values.stride), ..source.values };
-            for row in rows.clone().step_by(dots::QUERIES) {
-                let queries = dots::Rows { at: room.queries[row * width..].as_ptr(), stride: width, width: d };
-                let keys_at = dots::Rows { at, ..source.keys };
-                let scores = room.scores[row..].as_mut_ptr();
-                let values = (row == rows.start).then_some(value);
-                let count = keys.len();
-                match rows.end - row {
-                    1 => isa.run(Dots::<1> { queries, keys: keys_at, count, scores, values }),
-                    2 => isa.run(Dots::<2> { queries, keys: keys_at, count, scores, values }),
-                    _ => isa.run(Dots::<{ dots::QUERIES }> { queries, keys: keys_at, count, scores, values }),
                 }
+                .multiply(self.attention.isa),
+                Elements::F32(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
+                Elements::F16(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
+            }
+        }
+    }
+
+    /// Scores of few rows, and the keys that they see.
+    ///
+    /// # Safety
+    /// As [`Attention::run`].
+    unsafe fn score_few<K: Key>(&self, part: &Part<'_>, keys: Rows<*const K>, room: &mut Room<'_>) {
+        let Part { rows, source, .. } = part;
+        let (isa, d, count) = (self.attention.isa, self.attention.extents[5], part.keys.len());
+        let stride = d.next_multiple_of(simd::MOST_LANES);
+        for row in rows.clone().step_by(dots::QUERIES) {
+            let queries = Rows { at: room.queries[row * stride..].as_ptr(), stride, width: d };
+            let scores = room.scores[row..].as_mut_ptr();
+            let soon = if row == rows.start { source.soon } else { [Soon::NONE; 2] };
+            match rows.end - row {
+                1 => isa.run(Dots::<K, 1> { queries, keys, count, scores, soon }),
+                2 => isa.run(Dots::<K, 2> { queries, keys, count, scores, soon }),
+                _ => isa.run(Dots::<K, { dots::QUERIES }> { queries, keys, count, scores, soon }),
             }
         }
     }
@@ -362,22 +340,4 @@ impl Tile<'_> {
             }
         }
     }
-}
-
-/// Copies the columns of `count` rows from `first` on to rows of `stride`, in the same columns. Columns
-/// beyond the width are zeros.
-///
-/// # Safety
-/// The columns can be read, `step` apart.
-unsafe fn copy(from: dots::Rows, step: usize, count: usize, first: usize, stride: usize, to: &mut [f32]) -> dots::Rows {
-    if first < from.width {
-        for (i, row) in to.chunks_exact_mut(stride).take(count).enumerate() {
-            for column in first..from.width {
-                // SAFETY: the caller's contract.
-                row[column] = unsafe { *from.at.add(i * from.stride + column * step) };
-            }
-            row[from.width..].fill(0.0);
-        }
-    }
-    dots::Rows { at: to.as_ptr(), stride, width: from.width }
 }

@@ -33,12 +33,16 @@ pub(super) unsafe fn load(dtype: DType, from: *const u8, step: usize, out: &mut 
 /// Writes elements `step` bytes apart. Integers are rounded towards zero.
 ///
 /// # Safety
-/// As many elements as there are values can be written at `to`.
+/// As many elements as there are values can be written at `to`, aligned.
 pub(super) unsafe fn store(dtype: DType, values: &[f32], to: *mut u8, step: usize) {
+    let is_dense = step == dtype.size();
     // SAFETY: the caller's contract, for elements of this type.
     unsafe {
         match dtype {
             DType::F32 => write(values, to, step, |x| x),
+            DType::F16 if is_dense => {
+                std::slice::from_raw_parts_mut(to.cast::<f16>(), values.len()).convert_from_f32_slice(values);
+            }
             DType::F16 => write(values, to, step, f16::from_f32),
             DType::BF16 => write(values, to, step, bf16::from_f32),
             DType::F64 => write(values, to, step, f64::from),

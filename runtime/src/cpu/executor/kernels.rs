@@ -9,7 +9,7 @@ use super::run::Run;
 use super::scan::ScanKernel;
 use super::top_k::TopKKernel;
 use super::work::RowWork;
-use crate::cpu::attention::{Attention, Strided};
+use crate::cpu::attention::{Attention, Elements, Strided};
 use crate::cpu::isa::Isa;
 use crate::cpu::matmul::batched::{Batched, Operand};
 use crate::cpu::matmul::{Matmul, Rows, Tile};
@@ -97,14 +97,30 @@ pub(super) struct ProductKernel {
 /// An operand of attention.
 pub(super) type Span<const N: usize> = (Address, [usize; N]);
 
+/// Keys or values of attention.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub span: Span<4>,
+    /// Whether they are f16 instead of f32.
+    pub is_half: bool,
+}
+
+impl Keys {
+    fn elements(&self, run: &Run<'_>) -> Strided<Elements, 4> {
+        let at = self.span.0.pointer(run).cast_const();
+        let at = if self.is_half { Elements::F16(at.cast()) } else { Elements::F32(at.cast()) };
+        Strided { at, strides: self.span.1 }
+    }
+}
+
 /// Attention.
 #[derive(Debug)]
 pub(super) struct AttentionKernel {
     pub isa: Isa,
     pub extents: [usize; 7],
     pub q: Span<5>,
-    pub k: Span<4>,
-    pub v: Span<4>,
+    pub k: Keys,
+    pub v: Keys,
     pub out: Span<5>,
     pub past: Option<Span<1>>,
     pub mask: Option<Span<2>>,
@@ -257,8 +273,8 @@ impl AttentionKernel {
             isa: self.isa,
             extents: self.extents,
             q: read(run, &self.q),
-            k: read(run, &self.k),
-            v: read(run, &self.v),
+            k: self.k.elements(run),
+            v: self.v.elements(run),
             out: Strided { at: self.out.0.pointer(run).cast(), strides: self.out.1 },
             past: self.past.as_ref().map(|span| read(run, span)),
             mask: self.mask.as_ref().map(|span| read(run, span)),

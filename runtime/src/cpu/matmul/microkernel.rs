@@ -193,6 +193,7 @@ impl Block {
                 Right::F32(right) if self.left.step != 1 => self.tile::<f32, Down, N>(isa, right),
                 Right::F32(right) if self.left.row == COPIED => self.tile::<f32, Copied, N>(isa, right),
                 Right::F32(right) => self.tile::<f32, Across, N>(isa, right),
+                Right::F16(right) if self.left.step != 1 => self.tile::<f16, Down, N>(isa, right),
                 Right::F16(right) => self.tile::<f16, Across, N>(isa, right),
                 Right::BF16(right) => self.tile::<bf16, Across, N>(isa, right),
             }
@@ -226,7 +227,7 @@ impl Block {
 
 impl Right {
     /// Rows that begin so many elements later.
-    fn skip(self, elements: usize) -> Right {
+    pub(crate) fn skip(self, elements: usize) -> Right {
         match self {
             Right::F32(p) => Right::F32(p.wrapping_add(elements)),
             Right::F16(p) => Right::F16(p.wrapping_add(elements)),

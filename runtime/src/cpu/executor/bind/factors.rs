@@ -1,11 +1,13 @@
 //! Products of activations, and attention.
 
+use castiron_ir::DType;
+
 use super::{Binder, check_hazards};
 use crate::bind::BindFault;
 use crate::bind::hazard::{self, Span};
 use crate::bind::view::FlatView;
 use crate::cpu::attention::Attention;
-use crate::cpu::executor::kernels::{AttentionKernel, BoundKernel, Factor, ProductKernel};
+use crate::cpu::executor::kernels::{AttentionKernel, BoundKernel, Factor, Keys, ProductKernel};
 use crate::cpu::executor::operand::Address;
 use crate::cpu::matmul::batched::Batched;
 use crate::program::view::View;
@@ -54,7 +56,7 @@ impl Binder<'_> {
     }
 
     fn plain(&mut self, view: FlatView, extents: &[usize], label: &str) -> Result<FlatView, BindFault> {
-        if view.is_plain_f32() { Ok(view) } else { self.copied(view, extents, label) }
+        if view.is_plain(DType::F32) { Ok(view) } else { self.copied(view, extents, label) }
     }
 
     pub(super) fn attention(&mut self, body: &AttentionBody, label: &str) -> Result<(), BindFault> {
@@ -87,13 +89,13 @@ impl Binder<'_> {
         let [q, k, v] = [next(true), next(true), next(true)];
         let (bias, past, mask) = (next(body.bias.is_some()), next(body.past.is_some()), next(body.mask.is_some()));
         let floats = Attention::shared_floats(&extents, self.workers);
-        let shared = self.temporary(castiron_ir::DType::F32, &[floats])?;
+        let shared = self.temporary(DType::F32, &[floats])?;
         let kernel = AttentionKernel {
             isa: self.isa,
             extents,
             q: self.required(q, label)?,
-            k: self.required(k, label)?,
-            v: self.required(v, label)?,
+            k: self.keys(k, label)?,
+            v: self.keys(v, label)?,
             out: (self.element(&out), fixed(&out)),
             past: past.map(|(_, view, _)| (self.element(&view), fixed(&view))),
             mask: mask.map(|(_, view, _)| (self.element(&view), fixed(&view))),
@@ -109,6 +111,16 @@ impl Binder<'_> {
         let origin = self.origin_of(label, Vec::new());
         self.push(BoundKernel::Attention(Box::new(kernel)), origin);
         Ok(())
+    }
+
+    /// Keys or values of attention: f16 stays where it lies.
+    fn keys(&mut self, operand: Option<(&str, FlatView, Vec<usize>)>, label: &str) -> Result<Keys, BindFault> {
+        match operand {
+            Some((_, view, _)) if view.is_plain(DType::F16) => {
+                Ok(Keys { span: (self.element(&view), fixed(&view)), is_half: true })
+            }
+            operand => Ok(Keys { span: self.required(operand, label)?, is_half: false }),
+        }
     }
 
     /// An operand of attention in plain f32.

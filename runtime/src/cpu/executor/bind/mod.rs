@@ -212,7 +212,7 @@ impl Binder<'_> {
     /// The left operand as rows of a constant stride, copied if it is not.
     fn rows_of_x(&mut self, x: FlatView, extents: &[usize], label: &str) -> Result<(Address, usize), BindFault> {
         let k = extents[extents.len() - 1];
-        if x.is_plain_f32() && (k == 1 || x.strides[x.strides.len() - 1] == 1) {
+        if x.is_plain(DType::F32) && (k == 1 || x.strides[x.strides.len() - 1] == 1) {
             let mut moving = x.strides.iter().zip(extents).take(extents.len() - 1).filter(|(_, n)| **n > 1).rev();
             let Some((&stride, &extent)) = moving.next() else { return Ok((self.element(&x), k)) };
             let mut next = stride.checked_mul(extent);

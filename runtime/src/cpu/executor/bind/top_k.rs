@@ -1,5 +1,7 @@
 //! Binding of `top_k`.
 
+use castiron_ir::DType;
+
 use super::Binder;
 use crate::bind::hazard::{self, Span};
 use crate::bind::view::FlatView;
@@ -32,7 +34,7 @@ impl Binder<'_> {
         drop(writes);
         self.touch(&x, &over_x);
         results.iter().for_each(|(_, view)| self.touch(view, &over_results));
-        let is_row = x.is_plain_f32() && (n == 1 || x.strides[outer.len()] == 1);
+        let is_row = x.is_plain(DType::F32) && (n == 1 || x.strides[outer.len()] == 1);
         let x = if is_row { x } else { self.copied(x, &over_x, label)? };
         let mut results = results.into_iter();
         let mut next = |is_there: bool| if is_there { results.next().map(|(_, view)| self.row(&view)) } else { None };

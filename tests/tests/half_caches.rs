@@ -1,0 +1,126 @@
+//! KV caches in half precision on the CPU, against the interpreter on the same graph: what is written is
+//! rounded in the same way, so that only the last bits of sums differ.
+
+use std::path::Path;
+
+use castiron::compiler;
+use castiron_frontends::checkpoint::Checkpoint;
+use castiron_frontends::models::{self, Model};
+use castiron_ir::DType;
+use castiron_passes::caches;
+use castiron_runtime::cpu::isa::Isa;
+use castiron_runtime::program::KernelBody;
+use castiron_runtime::program::view::Place;
+use castiron_runtime::session;
+use castiron_runtime::tasks::Pipeline;
+use castiron_runtime::tensor::TensorRef;
+use castiron_tests::compiled::{self, cpu};
+use castiron_tests::fixture::{self, Fixture};
+use castiron_tests::oracle::{Oracle, argmax};
+
+const TOLERANCE: f64 = 1e-3;
+
+/// Grouped heads, one and many key heads, heads wider than their share, extents that are multiples of nothing.
+const FIXTURES: [&str; 5] = ["gpt2-odd-sizes", "llama-gqa", "llama-head-dim", "llama-mha", "llama-mqa"];
+
+fn fixtures() -> impl Iterator<Item = Fixture> {
+    fixture::all().into_iter().filter(|fixture| FIXTURES.contains(&fixture.name.as_str()))
+}
+
+fn open(path: &Path, executed: session::Options) -> Pipeline {
+    let options = compiler::Options { half_caches: true, ..compiler::Options::default() };
+    compiled::open_with(path, &options, executed).unwrap()
+}
+
+/// The graph as a compiler gets it.
+fn narrowed(checkpoint: &Checkpoint) -> Model {
+    let mut model = models::of(checkpoint).unwrap();
+    caches::narrow(&mut model.module, DType::F16).unwrap();
+    castiron_ir::verify::verify(&model.module).unwrap();
+    model
+}
+
+#[test]
+fn scores_and_greedy_tokens_are_those_of_the_interpreter() {
+    assert_eq!(fixtures().count(), FIXTURES.len());
+    for fixture in fixtures() {
+        let checkpoint = Checkpoint::open(&fixture.path).unwrap();
+        let model = narrowed(&checkpoint);
+        let mut pipelines: Vec<Pipeline> = Isa::available().map(|isa| open(&fixture.path, cpu(isa))).collect();
+        for generated in &fixture.generations {
+            let (cut, capacity) = (generated.prompt.len() / 2, generated.greedy.len());
+            let mut oracle = Oracle::new(&model, &checkpoint);
+            let mut sessions: Vec<_> =
+                pipelines.iter_mut().map(|p| p.model().session(&[("b", 1), ("c", capacity)]).unwrap()).collect();
+            let mut tokens = generated.prompt.clone();
+            // The prompt in two parts, then token by token.
+            let mut past = 0;
+            for end in std::iter::once(cut).filter(|&cut| cut > 0).chain(generated.prompt.len()..capacity) {
+                let expected = oracle.step(&tokens[past..end], past, capacity);
+                for session in &mut sessions {
+                    let found = compiled::step(session, &tokens[past..end], past).unwrap();
+                    for (x, y) in found.iter().zip(&expected) {
+                        let close = (f64::from(*x) - y).abs() < TOLERANCE * y.abs().max(1.0);
+                        assert!(close, "{}, at {past}: {x}, not {y}", fixture.name);
+                    }
+                    let found: Vec<f64> = found.into_iter().map(f64::from).collect();
+                    assert_eq!(argmax(&found, &[]), argmax(&expected, &[]), "{}, at {past}", fixture.name);
+                }
+                past = end;
+                if end >= generated.prompt.len() {
+                    tokens.push(argmax(&expected, &[]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_different_lengths_share_a_batch() {
+    let path = fixtures().find(|fixture| fixture.name == "llama-gqa").unwrap().path;
+    let pipeline = open(&path, cpu(Isa::detect()));
+    let prompts: [&[u32]; 3] = [&[5, 34, 60, 17, 56], &[9], &[3, 8, 1]];
+    let alone = prompts.map(|prompt| {
+        let mut session = pipeline.model().session(&[("b", 1), ("c", 8)]).unwrap();
+        compiled::step(&mut session, prompt, 0).unwrap();
+        compiled::step(&mut session, &[7], prompt.len()).unwrap()
+    });
+    let mut session = pipeline.model().session(&[("b", 3), ("c", 6)]).unwrap();
+    let mut run = |ids: Vec<i32>, past: [i32; 3], last: [i32; 3]| -> Vec<f32> {
+        let shape = [3, ids.len() / 3];
+        let inputs = [
+            ("input_ids", TensorRef::i32(&shape, &ids).unwrap()),
+            ("past", TensorRef::i32(&[3], &past).unwrap()),
+            ("last", TensorRef::i32(&[3], &last).unwrap()),
+        ];
+        session.run("step", &inputs).unwrap().get("logits").unwrap().as_f32().unwrap().to_vec()
+    };
+    let padded = prompts.iter().flat_map(|p| (0..5).map(|i| *p.get(i).unwrap_or(&0) as i32)).collect();
+    run(padded, [0; 3], [4, 0, 2]);
+    let together = run(vec![7; 3], [5, 1, 3], [0; 3]);
+    for (together, alone) in together.chunks(together.len() / 3).zip(&alone) {
+        together.iter().zip(alone).for_each(|(x, y)| assert!((x - y).abs() < 1e-4, "{x}, not {y}"));
+    }
+}
+
+#[test]
+fn no_kernel_copies_a_cache() {
+    let path = fixtures().find(|fixture| fixture.name == "llama-gqa").unwrap().path;
+    let kernels = |half_caches: bool| {
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let options = compiler::Options { half_caches, ..compiler::Options::default() };
+        let program = compiler::compile(&checkpoint, &options).unwrap().compiled.program;
+        let is_half = program.states.iter().map(|state| state.ty.dtype == DType::F16).collect::<Vec<_>>();
+        assert_eq!(is_half, [half_caches; 2]);
+        let kernels: Vec<_> = program.entries.into_iter().flat_map(|entry| entry.kernels).collect();
+        for kernel in &kernels {
+            if let KernelBody::Attention(attention) = &kernel.body {
+                let is_state = matches!(attention.k.place, Place::State(_));
+                assert_eq!(attention.k.dtype == DType::F16, is_state && half_caches);
+                assert_eq!(attention.v.dtype, attention.k.dtype);
+            }
+        }
+        kernels.into_iter().map(|kernel| kernel.label).collect::<Vec<_>>()
+    };
+    assert_eq!(kernels(true), kernels(false));
+}
