@@ -38,7 +38,8 @@ impl Isa {
         }
     }
 
-    /// Whether this machine executes AVX2, FMA and F16C, which this instruction set includes.
+    /// Whether code for AVX2, FMA and F16C may be executed: this instruction set includes them, and the machine
+    /// has them.
     pub fn has_avx2(self) -> bool {
         self != Isa::Portable && Isa::Avx2.is_available()
     }

@@ -255,7 +255,7 @@ impl<F: Format, const R: usize> Kernel for IntTile<'_, F, R> {
     fn call<S: Simd>(self, s: S) {
         // No tile is higher than the registers hold; this keeps the compiler from making such code.
         if R > S::DOT_ROWS {
-            return;
+            return debug_assert!(false, "no tile of {R} rows is asked for");
         }
         let runs = F::LAYOUT.span / BLOCK;
         let mut sums = [[s.splat(0.0); 2]; R];

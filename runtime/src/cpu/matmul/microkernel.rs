@@ -281,7 +281,7 @@ impl<W: Weight, A: Walk, const R: usize, const U: usize, const N: usize> Kernel 
         // this keeps the compiler from making such code.
         let width = N * S::LANES;
         if R > S::TILE_ROWS || width < PANEL || A::IS_STREAM && width > PANEL {
-            return;
+            return debug_assert!(false, "no tile of {R} rows by {width} columns is asked for");
         }
         let Block { left, k, step, sums: target, next: upcoming, .. } = *self.block;
         let (row, next) = A::steps(&left);
