@@ -4,21 +4,10 @@
 
 use std::time::Instant;
 
-use castiron_ir::{Storage, StoredTensor, Task, TensorSource, text};
+use castiron_ir::{Task, text};
 use castiron_runtime::session::{self, Model};
 use castiron_runtime::tensor::Tensor;
 use castiron_tests::compiled;
-
-struct Nothing;
-
-impl TensorSource for Nothing {
-    fn layout(&self, _: &str) -> Option<(Storage, &[usize])> {
-        None
-    }
-    fn tensor(&self, _: &str) -> Option<StoredTensor<'_>> {
-        None
-    }
-}
 
 /// Name, elements that are carried times steps, text.
 const CASES: [(&str, f64, &str); 3] = [
@@ -75,7 +64,7 @@ fn main() {
     for (name, elements, text) in CASES {
         let module = text::parse_module(text).expect("the text is IR");
         let artifact = folder.path().join("scan.iron");
-        compiled::write(&module, &Nothing, Task::FeatureExtraction, false, &artifact);
+        compiled::write(&module, &compiled::Nothing, Task::FeatureExtraction, false, &artifact);
         let model = Model::open(&artifact, session::Options { threads, ..session::Options::default() });
         let model = model.expect("the artifact opens");
         let mut session = model.smallest_session().expect("there is memory");

@@ -7,13 +7,25 @@ use castiron_backends::artifact::{Companions, Compiled};
 use castiron_backends::lower::lower;
 use castiron_backends::weights::WeightFormat;
 use castiron_frontends::checkpoint::Checkpoint;
-use castiron_ir::{Description, Generation, Module, Task, TensorSource, TextAssets, storage};
+use castiron_ir::{Description, Generation, Module, Storage, StoredTensor, Task, TensorSource, TextAssets, storage};
 use castiron_passes::Stage;
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::gpu::{GpuOptions, Mask};
 use castiron_runtime::session::{self, Device, Model, RunError, Session};
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tensor::TensorRef;
+
+/// What modules without parameters are compiled from.
+pub struct Nothing;
+
+impl TensorSource for Nothing {
+    fn layout(&self, _: &str) -> Option<(Storage, &[usize])> {
+        None
+    }
+    fn tensor(&self, _: &str) -> Option<StoredTensor<'_>> {
+        None
+    }
+}
 
 /// Two threads of the CPU.
 pub fn cpu(isa: Isa) -> session::Options {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use castiron_ir::interpret::{Binding, run_entry};
-use castiron_ir::{DType, Dim, Entry, Module, Storage, StoredTensor, Task, Tensor, TensorSource, text, verify};
+use castiron_ir::{DType, Dim, Entry, Module, Task, Tensor, text, verify};
 use castiron_runtime::artifact::{Artifact, format};
 use castiron_runtime::bind::{BindError, BindFault};
 use castiron_runtime::cpu::isa::Isa;
@@ -15,18 +15,6 @@ use castiron_runtime::program::{KernelBody, Scan};
 use castiron_runtime::session::{Model, Options, RunError, Session};
 use castiron_runtime::tensor::TensorRef;
 use castiron_tests::{artifact, compiled};
-
-/// No parameters.
-struct Nothing;
-
-impl TensorSource for Nothing {
-    fn layout(&self, _: &str) -> Option<(Storage, &[usize])> {
-        None
-    }
-    fn tensor(&self, _: &str) -> Option<StoredTensor<'_>> {
-        None
-    }
-}
 
 /// Batch and length.
 const SIZES: [(usize, usize); 4] = [(2, 7), (2, 1), (1, 5), (3, 33)];
@@ -88,7 +76,7 @@ fn check(options: &[(&str, Options)], wgsl: bool) {
     let folder = tempfile::tempdir().unwrap();
     for (name, module) in modules() {
         let path = folder.path().join(format!("{name}.iron"));
-        compiled::write(&module, &Nothing, Task::FeatureExtraction, wgsl, &path);
+        compiled::write(&module, &compiled::Nothing, Task::FeatureExtraction, wgsl, &path);
         let entry = &module.entries[0];
         for (kind, options) in options {
             let model = Model::open(&path, options.clone()).unwrap();
@@ -143,7 +131,7 @@ fn two_halves_with_their_state_are_the_whole() {
     let (_, module) = modules().into_iter().find(|(name, _)| name == "decoding").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decoding.iron");
-    compiled::write(&module, &Nothing, Task::FeatureExtraction, true, &path);
+    compiled::write(&module, &compiled::Nothing, Task::FeatureExtraction, true, &path);
     let (entry, (b, l, cut)) = (&module.entries[0], (2, 9, 4));
     let whole = inputs(entry, (b, l));
     let binding = Binding::from([("b".to_owned(), b)]);
@@ -165,7 +153,7 @@ fn addresses_are_checked_on_every_device() {
     let (_, module) = modules().into_iter().find(|(name, _)| name == "decoding").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decoding.iron");
-    compiled::write(&module, &Nothing, Task::FeatureExtraction, true, &path);
+    compiled::write(&module, &compiled::Nothing, Task::FeatureExtraction, true, &path);
     let file = std::fs::read(path).unwrap();
     let twice = |dim: &mut Dim| *dim = dim.clone() * 2.into();
     let changes: [&dyn Fn(&mut Scan); 3] =

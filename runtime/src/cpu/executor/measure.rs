@@ -39,12 +39,10 @@ impl BoundEntry {
         self.stages.iter().map(|stage| stage.count * stage.kernels.len()).sum()
     }
 
-    /// What the threads have measured.
-    pub(super) fn profile(&self, memory: &[Mutex<WorkerMemory>]) -> RunProfile {
-        let lock = |worker: &Mutex<WorkerMemory>| {
-            worker.lock().unwrap_or_else(PoisonError::into_inner).parts.clone().unwrap_or_default()
-        };
-        let workers: Vec<Vec<Part>> = memory.iter().map(lock).collect();
+    /// What the threads have measured, if they have.
+    pub(super) fn profile(&self, memory: &[Mutex<WorkerMemory>]) -> Option<RunProfile> {
+        let parts = |worker: &Mutex<WorkerMemory>| worker.lock().unwrap_or_else(PoisonError::into_inner).parts.clone();
+        let workers: Vec<Vec<Part>> = memory.iter().map(parts).collect::<Option<_>>()?;
         let mut profile = RunProfile::default();
         for (number, stage) in self.stages.iter().enumerate() {
             let count = stage.count as u32;
@@ -72,6 +70,6 @@ impl BoundEntry {
                 end,
             }));
         }
-        profile
+        Some(profile)
     }
 }

@@ -159,12 +159,7 @@ impl BoundEntry {
             unsafe { self.walk(worker, (bases, start), &failure, &mut memory) };
         });
         match failure.into_report() {
-            None => {
-                let is_measured = memory
-                    .first()
-                    .is_some_and(|worker| worker.lock().unwrap_or_else(PoisonError::into_inner).parts.is_some());
-                Ok(is_measured.then(|| self.profile(memory)))
-            }
+            None => Ok(self.profile(memory)),
             Some(report) => {
                 let origin = &self.origins[report.kernel];
                 let source = origin.indices.get(report.operand).cloned().unwrap_or_default();
