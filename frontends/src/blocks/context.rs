@@ -12,24 +12,29 @@ pub struct Context {
     pub mask: Option<Value>,
     /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
     pub past: Option<Value>,
-    /// Rotation angles of queries and keys.
-    pub rotary: Option<RotaryTables>,
+    /// Rotation angles of queries and keys; an attention says which table it takes.
+    pub rotary: Vec<RotaryTables>,
+    /// Added to the scores of every attention: broadcasts to `[b, g, r, s, t]`.
+    pub bias: Option<Value>,
 }
 
 impl Context {
     /// The values in a fixed order.
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
-        self.mask.iter().chain(&self.past).chain(rotary).collect()
+        self.mask.iter().chain(&self.past).chain(&self.bias).chain(rotary).collect()
     }
 
     /// The same context with its values, in that order, replaced.
     pub(super) fn rebound(&self, values: &[Value]) -> Context {
         let mut values = values.iter().cloned();
-        let mut next = |present: bool| if present { values.next() } else { None };
-        let (mask, past) = (next(self.mask.is_some()), next(self.past.is_some()));
-        let rotary = next(self.rotary.is_some()).zip(next(self.rotary.is_some()));
-        Context { mask, past, rotary: rotary.map(|(cos, sin)| RotaryTables { cos, sin }) }
+        let mut next = |old: &Value| values.next().unwrap_or_else(|| old.clone());
+        Context {
+            mask: self.mask.as_ref().map(&mut next),
+            past: self.past.as_ref().map(&mut next),
+            bias: self.bias.as_ref().map(&mut next),
+            rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
+        }
     }
 }
 

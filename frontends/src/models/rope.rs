@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::blocks::frequencies::{self, Llama3, Yarn};
-use crate::blocks::{Growth, Rotary};
+use crate::blocks::{DynamicNtk, Growth, Rotary};
 use crate::config::{ConfigError, ConfigReader};
 
 /// Reads the rotary positions of heads of width `dim`.
@@ -32,14 +32,14 @@ pub(super) fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize
     if rope.number("partial_rotary_factor")?.is_some_and(|share| share != 1.0) {
         return Err(rope.invalid("partial_rotary_factor", "1, the only one implemented for this architecture"));
     }
-    let plain = |frequencies| Rotary { frequencies, scale: 1.0, growth: None };
+    let plain = |frequencies| Rotary { frequencies, scale: 1.0, growth: None, interleaved: false };
     let rotary = match kind {
         "default" => plain(frequencies::inverse_frequencies(base, dim)),
         "linear" => plain(frequencies::linear(base, dim, factor(&rope)?)),
         "dynamic" => {
-            let growth = Growth { factor: factor(&rope)?, positions: max_positions };
+            let growth = DynamicNtk { factor: factor(&rope)?, positions: max_positions };
             // A head of two channels has one frequency, which does not depend on the base.
-            let growth = Some(growth).filter(|_| dim > 2);
+            let growth = Some(Growth::Dynamic(growth)).filter(|_| dim > 2);
             Rotary { growth, ..plain(frequencies::inverse_frequencies(base, dim)) }
         }
         "llama3" => {
@@ -79,7 +79,7 @@ fn yarn(
     let both = rope.number("mscale")?.zip(rope.number("mscale_all_dim")?);
     let both = both.filter(|&(part, all)| part != 0.0 && all != 0.0);
     let scale = rope.number("attention_factor")?.unwrap_or_else(|| Yarn::suggested_scale(factor, both));
-    Ok(Rotary { frequencies: yarn.frequencies(base, dim), scale, growth: None })
+    Ok(Rotary { frequencies: yarn.frequencies(base, dim), scale, growth: None, interleaved: false })
 }
 
 /// LongRoPE (arXiv:2402.13753) as far as it does not depend on the length: the same divisors for short
@@ -100,7 +100,7 @@ fn longrope(rope: &ConfigReader<'_>, base: f64, dim: usize) -> Result<Rotary, Co
     rope.positive("original_max_position_embeddings")?;
     rope.positive("factor")?;
     let scale = required(rope, "attention_factor")?;
-    Ok(Rotary { frequencies: frequencies::divided(base, dim, &short), scale, growth: None })
+    Ok(Rotary { frequencies: frequencies::divided(base, dim, &short), scale, growth: None, interleaved: false })
 }
 
 fn object<'a>(config: &ConfigReader<'a>, key: &str) -> Result<Option<&'a Map<String, Value>>, ConfigError> {
