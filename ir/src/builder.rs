@@ -89,7 +89,13 @@ impl Builder {
 
     /// A checkpoint tensor.
     pub fn param(&self, name: impl Into<String>, shape: impl IntoIterator<Item = usize>) -> Value {
-        self.apply(Param { name: name.into(), stored: None, ty: Type::f32(shape) }, &[])
+        self.apply(Param { name: name.into(), stack: None, stored: None, ty: Type::f32(shape) }, &[])
+    }
+
+    /// Checkpoint tensors of one shape as one; `index` in their name counts the first axis.
+    pub fn param_stack(&self, name: impl Into<String>, index: &str, shape: impl IntoIterator<Item = usize>) -> Value {
+        let stack = Some(index.to_owned());
+        self.apply(Param { name: name.into(), stack, stored: None, ty: Type::f32(shape) }, &[])
     }
 
     /// A rank-0 constant.

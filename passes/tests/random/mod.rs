@@ -130,7 +130,7 @@ impl Graph {
         // A few numbers, so that equal params occur.
         let text: Vec<String> = shape.iter().map(usize::to_string).collect();
         let name = format!("p{}:{}", c.below(3), text.join("x"));
-        self.b.apply(Param { name, stored: None, ty: float(shape) }, &[])
+        self.b.apply(Param { name, stack: None, stored: None, ty: float(shape) }, &[])
     }
 
     fn step(&mut self, c: &mut Choices) -> Option<Value> {

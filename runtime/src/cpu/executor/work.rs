@@ -32,20 +32,33 @@ pub(super) struct RowWork {
 #[derive(Clone, Copy)]
 pub(super) struct Index(pub [usize; MAX_RANK]);
 
-impl RowWork {
-    /// The index of row number `row`.
+impl Index {
+    /// The index of row number `row` over axes of some extents.
     #[inline]
-    pub fn index(&self, mut row: usize) -> Index {
+    pub fn of(mut row: usize, outer: &[usize]) -> Index {
         let mut index = [0; MAX_RANK];
-        if let [_] = *self.outer {
+        if let [_] = *outer {
             index[0] = row;
             return Index(index);
         }
-        for (axis, extent) in self.outer.iter().enumerate().rev() {
+        for (axis, extent) in outer.iter().enumerate().rev() {
             index[axis] = row % extent;
             row /= extent;
         }
         Index(index)
+    }
+}
+
+impl RowWork {
+    /// Number of operands in memory.
+    pub fn operands(&self) -> usize {
+        self.inputs.len() + self.outputs.len()
+    }
+
+    /// The index of row number `row`.
+    #[inline]
+    pub fn index(&self, row: usize) -> Index {
+        Index::of(row, &self.outer)
     }
 
     /// The index of the next row.
