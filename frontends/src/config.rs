@@ -75,6 +75,7 @@ const HARMLESS: &[&str] = &[
     "output_attentions",
     "output_hidden_states",
     "output_past",
+    "output_router_logits",
     "pad_token_id",
     "pooler_fc_size",
     "pooler_num_attention_heads",
@@ -85,6 +86,8 @@ const HARMLESS: &[&str] = &[
     "problem_type",
     "resid_pdrop",
     "return_dict",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
     "summary_activation",
     "summary_first_dropout",
@@ -223,6 +226,25 @@ impl<'a> ConfigReader<'a> {
     /// Another value.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
         self.typed(key, "a string", Value::as_str)
+    }
+
+    /// A list of strings.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let texts = |v: &'a Value| v.as_array()?.iter().map(Value::as_str).collect();
+        self.typed(key, "a list of strings", texts)
+    }
+
+    /// A list of non-negative integers; none if there is none.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn numbers(&self, key: &str) -> Result<Vec<usize>, ConfigError> {
+        let number = |v: &Value| usize::try_from(v.as_u64()?).ok();
+        let numbers = |v: &Value| v.as_array()?.iter().map(number).collect();
+        Ok(self.typed(key, "a list of non-negative integers", numbers)?.unwrap_or_default())
     }
 
     /// An activation by transformers' name.

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import save_torch_state_dict
+from transformers.core_model_loading import revert_weight_conversion
 
 from case import Case, Config
+from routing import with_steady_routing
 from vocabularies import as_json
 from weights import randomise
 
@@ -34,6 +36,9 @@ class SafetensorsCase(Case):
     edit_tensors: Callable[[Tensors], Tensors] = unchanged
     """Edits the checkpoint's tensors: renames, buffers that older versions stored."""
 
+    as_in_memory: bool = False
+    """Whether tensors are stored as transformers holds them, such as all experts in one, rather than as it saves them."""
+
     dtype: str = "float32"
     """The dtype the checkpoint is stored in; the reference is computed in f32 from the stored values."""
 
@@ -52,6 +57,9 @@ class SafetensorsCase(Case):
         self.write_config(model, folder)
         tied = model.all_tied_weights_keys
         stored = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+        if not self.as_in_memory:
+            stored = revert_weight_conversion(model, stored)
+        stored = {name: tensor.contiguous().clone() for name, tensor in stored.items()}
         save_torch_state_dict(
             self.edit_tensors(stored),
             folder,
@@ -73,8 +81,8 @@ class SafetensorsCase(Case):
     def load(self, folder: Path) -> transformers.PreTrainedModel:
         """See `Case`."""
         model, report = getattr(transformers, self.model).from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager", output_loading_info=True
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")
-        return model.eval()
+        return with_steady_routing(model.eval())

@@ -1,6 +1,6 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
 //! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
-//! [`GatedMlp`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
+//! [`GatedMlp`], [`Experts`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
 //! [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
@@ -12,6 +12,7 @@ mod context;
 mod decoder;
 mod dense;
 mod embedding;
+mod experts;
 pub mod frequencies;
 mod inventory;
 mod layer;
@@ -26,6 +27,7 @@ pub use context::{Context, Tokens};
 pub use decoder::{Alibi, Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
 pub use embedding::{Embedding, Positions};
+pub use experts::{ExpertGroups, ExpertTensors, Experts, Gating, Router, RouterScores, SharedExpert};
 pub use inventory::{Inventory, SameValues, TensorError};
 pub use layer::{FeedForward, Layer, NamedNorm};
 pub use pooling::{Pooling, PoolingMode};

@@ -5,7 +5,10 @@ mod description;
 mod family;
 mod gpt2;
 mod llama;
+mod mixtral;
+mod qwen_moe;
 mod rope;
+mod sparse;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +21,8 @@ use crate::config::{ConfigError, ConfigReader};
 use family::{Family, Head, Request};
 
 /// Every family of architectures.
-const FAMILIES: &[&Family] = &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY];
+const FAMILIES: &[&Family] =
+    &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY, &mixtral::FAMILY, &qwen_moe::QWEN2, &qwen_moe::QWEN3];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,77 @@
+//! What decoders with experts have in common.
+
+use super::ModelError;
+use crate::blocks::{Decoder, ExpertTensors, Experts, FeedForward, Gating, LinearKind, Router, RouterScores, Size};
+use crate::config::ConfigReader;
+
+/// What families with experts differ in.
+pub(super) struct Mixture {
+    /// Width inside an expert.
+    pub inner: Size,
+    /// Name of the router.
+    pub router: &'static str,
+    /// What its scores are.
+    pub scores: RouterScores,
+    /// Default of `num_experts_per_tok`.
+    pub chosen: usize,
+    /// Whether the weights of the chosen experts are divided by their sum.
+    pub normalise: bool,
+    /// How the experts' weights are stored.
+    pub tensors: ExpertTensors,
+}
+
+/// Experts with the activation of a decoder's gated perceptrons.
+pub(super) fn experts(config: &ConfigReader<'_>, model: &Decoder, mixture: Mixture) -> Result<FeedForward, ModelError> {
+    let count =
+        ["num_local_experts", "num_experts", "n_routed_experts"].into_iter().find(|key| config.get(key).is_some());
+    let count = config.extent(count.unwrap_or("num_experts"))?;
+    let chosen = config.size("num_experts_per_tok")?.unwrap_or(mixture.chosen);
+    if chosen > count.value() {
+        return Err(config.invalid("num_experts_per_tok", &format!("at most {} experts", count.value())).into());
+    }
+    let activation = match model.layers.first().map(|layer| &layer.feed_forward.1) {
+        Some(FeedForward::Gated(mlp)) => mlp.activation,
+        _ => config.activation("hidden_act", "silu")?,
+    };
+    let router = Router {
+        layer: (mixture.router, LinearKind::PLAIN),
+        scores: mixture.scores,
+        groups: None,
+        chosen,
+        normalise: mixture.normalise.then_some(0.0),
+        scale: 1.0,
+    };
+    Ok(FeedForward::Experts(Box::new(Experts {
+        width: model.width.clone(),
+        inner: mixture.inner,
+        count,
+        router,
+        gating: Gating::Plain(activation),
+        tensors: mixture.tensors,
+        shared: None,
+    })))
+}
+
+/// Windows of the layers that `layer_types` names, or that a rule gives for a layer and `max_window_layers`.
+pub(super) fn windows(
+    config: &ConfigReader<'_>,
+    model: &mut Decoder,
+    rule: impl Fn(usize, usize) -> bool,
+) -> Result<(), ModelError> {
+    let window = config.size_or_zero("sliding_window")?.filter(|&window| window > 0);
+    let window = if config.flag("use_sliding_window", false)? { window } else { None };
+    let first = config.size_or_zero("max_window_layers")?.unwrap_or(28);
+    let types = config.texts("layer_types")?;
+    for (i, layer) in model.layers.iter_mut().enumerate() {
+        let slides = match types.as_ref().map(|types| types.get(i).copied()) {
+            None => rule(i, first),
+            Some(Some("sliding_attention")) => true,
+            Some(Some("full_attention")) => false,
+            Some(_) => {
+                return Err(config.invalid("layer_types", "full_attention or sliding_attention for each layer").into());
+            }
+        };
+        layer.attention.1.window = window.filter(|_| slides);
+    }
+    Ok(())
+}
