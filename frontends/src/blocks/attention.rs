@@ -3,7 +3,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{LinearKind, ModelBuilder, Norm, Size};
+use super::{Latent, LinearKind, ModelBuilder, Norm, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,9 @@ pub struct Attention {
     pub causal: bool,
     /// How many tokens a token sees at most, itself among them.
     pub window: Option<usize>,
+    /// Whether keys and values are made from one narrow vector for each token; then the projections, their norms
+    /// and `head_dim` do not count.
+    pub latent: Option<Box<Latent>>,
 }
 
 impl Attention {
@@ -93,6 +96,7 @@ impl Attention {
             soft_cap: None,
             causal: true,
             window: None,
+            latent: None,
         }
     }
 }
@@ -101,22 +105,28 @@ impl ModelBuilder<'_> {
     /// Self-attention. Takes mask, cache position, rotation angles and bias of scores from the context.
     pub fn attention(&self, name: &str, x: &Value, attention: &Attention) -> Value {
         let m = &self.scope(name);
-        let [q, k, v] = m.projections(x, attention);
-        let [mut q, mut k] = m.normalised_heads([q, k], attention);
-        if let Some(table) = attention.rotary {
-            let Some(angles) = m.context.rotary.get(table) else {
-                m.builder.fail("attention", format!("there is no rotary table {table}"));
-                return x.clone();
-            };
-            (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
-            let of_keys = angles.without_group();
-            q = m.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
-            k = m.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin]);
+        if let Some(latent) = &attention.latent {
+            return m.latent_attention(x, attention, latent);
         }
+        let [q, k, v] = m.projections(x, attention);
+        let [mut q, k] = m.rotated(m.normalised_heads([q, k], attention), attention);
         if attention.divide_by_layer {
             q = q / m.layer_number();
         }
         m.mixed_heads([&q, &k, &v], attention)
+    }
+
+    /// Queries `[b, s, g, r, d]` and keys `[b, s, g, d]` turned by their positions.
+    pub(super) fn rotated(&self, [q, k]: [Value; 2], attention: &Attention) -> [Value; 2] {
+        let Some(table) = attention.rotary else { return [q, k] };
+        let Some(angles) = self.context.rotary.get(table) else {
+            self.builder.fail("attention", format!("there is no rotary table {table}"));
+            return [q, k];
+        };
+        let (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
+        let of_keys = angles.without_group();
+        let q = self.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
+        [q, self.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin])]
     }
 
     /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each.
@@ -181,7 +191,19 @@ impl ModelBuilder<'_> {
             k = self.cached("key", 2, &k, past);
             v = self.cached("value", 2, &v, past);
         }
-        let op = op::Attention {
+        let op = self.attention_op(attention);
+        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(self.attention_context()).collect();
+        let inner = &attention.heads * &attention.head_dim;
+        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
+        let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
+        let (name, linear) = attention.output;
+        self.linear(name, &mixed, [&inner, &attention.width], linear)
+    }
+
+    /// The op with what the context gives.
+    pub(super) fn attention_op(&self, attention: &Attention) -> op::Attention {
+        let context = &self.context;
+        op::Attention {
             scale: attention.scale,
             soft_cap: attention.soft_cap,
             causal: attention.causal,
@@ -189,13 +211,11 @@ impl ModelBuilder<'_> {
             past: context.past.is_some(),
             mask: context.mask.is_some(),
             bias: context.bias.is_some(),
-        };
-        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
-        let inner = &attention.heads * &attention.head_dim;
-        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
-        let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
-        let (name, linear) = attention.output;
-        self.linear(name, &mixed, [&inner, &attention.width], linear)
+        }
+    }
+
+    /// The op's operands that the context gives.
+    pub(super) fn attention_context(&self) -> impl Iterator<Item = &Value> {
+        self.context.past.iter().chain(&self.context.mask).chain(&self.context.bias)
     }
 }

@@ -1,6 +1,7 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod bert;
+mod deepseek;
 mod description;
 mod family;
 mod gpt2;
@@ -21,8 +22,16 @@ use crate::config::{ConfigError, ConfigReader};
 use family::{Family, Head, Request};
 
 /// Every family of architectures.
-const FAMILIES: &[&Family] =
-    &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY, &mixtral::FAMILY, &qwen_moe::QWEN2, &qwen_moe::QWEN3];
+const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &deepseek::V2,
+    &deepseek::V3,
+    &gpt2::FAMILY,
+    &llama::FAMILY,
+    &mixtral::FAMILY,
+    &qwen_moe::QWEN2,
+    &qwen_moe::QWEN3,
+];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]

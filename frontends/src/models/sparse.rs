@@ -1,7 +1,9 @@
 //! What decoders with experts have in common.
 
 use super::ModelError;
-use crate::blocks::{Decoder, ExpertTensors, Experts, FeedForward, Gating, LinearKind, Router, RouterScores, Size};
+use crate::blocks::{
+    Decoder, ExpertGroups, ExpertTensors, Experts, FeedForward, Gating, LinearKind, Router, RouterScores, Size,
+};
 use crate::config::ConfigReader;
 
 /// What families with experts differ in.
@@ -74,4 +76,36 @@ pub(super) fn windows(
         layer.attention.1.window = window.filter(|_| slides);
     }
     Ok(())
+}
+
+/// Groups that a router can choose from.
+pub(super) fn checked_groups(
+    config: &ConfigReader<'_>,
+    experts: usize,
+    chosen: usize,
+    groups: ExpertGroups,
+) -> Result<ExpertGroups, ModelError> {
+    let size = experts / groups.count;
+    if !experts.is_multiple_of(groups.count) || size < groups.best {
+        let expected = format!("a divisor of {experts} experts, in groups of at least {}", groups.best);
+        return Err(config.invalid("n_group", &expected).into());
+    }
+    if groups.kept > groups.count || groups.kept * size < chosen {
+        return Err(config.invalid("topk_group", &format!("groups of {size} experts with {chosen} to choose")).into());
+    }
+    Ok(groups)
+}
+
+/// A string that may be absent, but nothing else than what is implemented.
+pub(super) fn require_text<'a>(
+    config: &ConfigReader<'a>,
+    key: &str,
+    known: &[&str],
+) -> Result<Option<&'a str>, ModelError> {
+    let text = config.text(key)?;
+    if text.is_none_or(|text| known.contains(&text)) {
+        Ok(text)
+    } else {
+        Err(config.invalid(key, &known.join(" or ")).into())
+    }
 }

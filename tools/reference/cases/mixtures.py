@@ -49,6 +49,35 @@ def qwen3(name: str, model: str = "Qwen3MoeForCausalLM", **fields) -> Safetensor
     return case(name, model, dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=14), **fields)
 
 
+LATENT = dict(
+    head_dim=None,
+    num_attention_heads=5,
+    num_key_value_heads=5,
+    n_routed_experts=6,
+    num_experts_per_tok=3,
+    moe_intermediate_size=12,
+    n_shared_experts=2,
+    first_k_dense_replace=1,
+    q_lora_rank=18,
+    kv_lora_rank=14,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=7,
+)
+
+
+def deepseek2(name: str, model: str = "DeepseekV2ForCausalLM", **fields) -> SafetensorsCase:
+    """A DeepSeek-V2 case."""
+    return case(name, model, LATENT, **fields)
+
+
+def deepseek3(name: str, model: str = "DeepseekV3ForCausalLM", **fields) -> SafetensorsCase:
+    """A DeepSeek-V3 case, with experts in groups."""
+    return case(name, model, LATENT, dict(n_routed_experts=8, n_shared_experts=1, n_group=4, topk_group=2), **fields)
+
+
+YARN = dict(rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16)
+
 MIXTRAL = [
     mixtral("mixtral", lengths=(13, 1, 6)),
     mixtral("mixtral-window", config=dict(sliding_window=5, tie_word_embeddings=True), padding="left"),
@@ -89,4 +118,38 @@ QWEN = [
     qwen3("qwen3-moe-f16", config=dict(num_experts_per_tok=2, norm_topk_prob=True), dtype="float16"),
 ]
 
-CASES = MIXTRAL + QWEN
+DEEPSEEK = [
+    deepseek2("deepseek-v2", padding="left"),
+    deepseek2(
+        "deepseek-v2-switches",
+        config=dict(
+            num_hidden_layers=3,
+            q_lora_rank=None,
+            attention_bias=True,
+            mlp_bias=True,
+            topk_method="group_limited_greedy",
+            n_group=3,
+            topk_group=2,
+            routed_scaling_factor=1.7,
+            rope_parameters=YARN | dict(mscale=0.707, mscale_all_dim=0.9),
+        ),
+    ),
+    deepseek2("deepseek-v2-base", "DeepseekV2Model"),
+    deepseek2("deepseek-v2-classifier", "DeepseekV2ForSequenceClassification", config=dict(num_labels=3, pad_token_id=0)),
+    deepseek3("deepseek-v3"),
+    deepseek3(
+        "deepseek-v3-switches",
+        config=dict(
+            first_k_dense_replace=0,
+            attention_bias=True,
+            norm_topk_prob=False,
+            routed_scaling_factor=1.3,
+            rope_interleave=False,
+            rope_parameters=YARN | dict(mscale=1.0, mscale_all_dim=1.0),
+        ),
+        padding="left",
+    ),
+    deepseek3("deepseek-v3-no-query-rank", config=dict(q_lora_rank=None, n_group=2, topk_group=1), lengths=(9, 1)),
+]
+
+CASES = MIXTRAL + QWEN + DEEPSEEK
