@@ -90,6 +90,7 @@ fn decoder() -> Fixture {
         past: Some(of(DType::I32, view(Place::Input(1), [1]))),
         mask: None,
         bias: None,
+        sinks: None,
         out: heads(&m),
         scale: 0.25,
         soft_cap: None,

@@ -72,6 +72,8 @@ pub struct Attention {
     pub causal: bool,
     /// How many tokens a token sees at most, itself among them.
     pub window: Option<usize>,
+    /// Whether each head has a score without a key: the tensor `sinks`.
+    pub sinks: bool,
     /// Whether keys and values are made from one narrow vector for each token; then the projections, their norms
     /// and `head_dim` do not count.
     pub latent: Option<Box<Latent>>,
@@ -96,6 +98,7 @@ impl Attention {
             soft_cap: None,
             causal: true,
             window: None,
+            sinks: false,
             latent: None,
         }
     }
@@ -192,7 +195,11 @@ impl ModelBuilder<'_> {
             v = self.cached("value", 2, &v, past);
         }
         let op = self.attention_op(attention);
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(self.attention_context()).collect();
+        let sinks = attention.sinks.then(|| {
+            let (g, r) = (q.dim(1), q.dim(2));
+            self.param("sinks", &[&attention.heads]).reshape([1.into(), g, r, 1.into(), 1.into()])
+        });
+        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(self.attention_context()).chain(&sinks).collect();
         let inner = &attention.heads * &attention.head_dim;
         let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
         let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
@@ -211,6 +218,7 @@ impl ModelBuilder<'_> {
             past: context.past.is_some(),
             mask: context.mask.is_some(),
             bias: context.bias.is_some(),
+            sinks: attention.sinks,
         }
     }
 

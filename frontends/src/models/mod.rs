@@ -5,6 +5,7 @@ mod deepseek;
 mod description;
 mod family;
 mod gpt2;
+mod gpt_oss;
 mod llama;
 mod mixtral;
 mod qwen_moe;
@@ -27,6 +28,7 @@ const FAMILIES: &[&Family] = &[
     &deepseek::V2,
     &deepseek::V3,
     &gpt2::FAMILY,
+    &gpt_oss::FAMILY,
     &llama::FAMILY,
     &mixtral::FAMILY,
     &qwen_moe::QWEN2,

@@ -63,19 +63,28 @@ pub(super) fn windows(
     let window = config.size_or_zero("sliding_window")?.filter(|&window| window > 0);
     let window = if config.flag("use_sliding_window", false)? { window } else { None };
     let first = config.size_or_zero("max_window_layers")?.unwrap_or(28);
-    let types = config.texts("layer_types")?;
-    for (i, layer) in model.layers.iter_mut().enumerate() {
-        let slides = match types.as_ref().map(|types| types.get(i).copied()) {
-            None => rule(i, first),
-            Some(Some("sliding_attention")) => true,
-            Some(Some("full_attention")) => false,
-            Some(_) => {
-                return Err(config.invalid("layer_types", "full_attention or sliding_attention for each layer").into());
-            }
-        };
+    let slides = sliding_layers(config, model.layers.len(), |i| rule(i, first))?;
+    for (layer, slides) in model.layers.iter_mut().zip(slides) {
         layer.attention.1.window = window.filter(|_| slides);
     }
     Ok(())
+}
+
+/// Whether each layer slides a window over the tokens: what `layer_types` says, or else a rule.
+pub(super) fn sliding_layers(
+    config: &ConfigReader<'_>,
+    count: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, ModelError> {
+    let Some(types) = config.texts("layer_types")? else { return Ok((0..count).map(rule).collect()) };
+    let is_sliding = |kind: &&str| match *kind {
+        "sliding_attention" => Some(true),
+        "full_attention" => Some(false),
+        _ => None,
+    };
+    let slides: Option<Vec<bool>> = types.iter().map(is_sliding).collect();
+    let expected = format!("a list of {count} times full_attention or sliding_attention");
+    slides.filter(|list| list.len() == count).ok_or_else(|| config.invalid("layer_types", &expected).into())
 }
 
 /// Groups that a router can choose from.

@@ -139,6 +139,9 @@ impl Reach<'_> {
         if let Some(bias) = &body.bias {
             self.view("the bias", bias, &[b, g, r, s, t])?;
         }
+        if let Some(sinks) = &body.sinks {
+            self.view("the sinks", sinks, &[b, g, r, s])?;
+        }
         if let Some(past) = &body.past {
             self.view("the past", past, &[b])?;
         }

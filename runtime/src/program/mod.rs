@@ -277,6 +277,8 @@ pub struct AttentionKernel {
     pub mask: Option<View>,
     /// Over `[b, g, r, s, t]`.
     pub bias: Option<View>,
+    /// Over `[b, g, r, s]`: scores without a key.
+    pub sinks: Option<View>,
     /// Over `[b, g, r, s, e]`.
     pub out: View,
     /// Factor of the scores.
@@ -334,7 +336,7 @@ impl KernelBody {
                 (reads.collect(), p.epilogue.outputs.iter().collect())
             }
             KernelBody::Attention(a) => {
-                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias);
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),

@@ -76,6 +76,13 @@ def deepseek3(name: str, model: str = "DeepseekV3ForCausalLM", **fields) -> Safe
     return case(name, model, LATENT, dict(n_routed_experts=8, n_shared_experts=1, n_group=4, topk_group=2), **fields)
 
 
+def gpt_oss(name: str, model: str = "GptOssForCausalLM", **fields) -> SafetensorsCase:
+    """A GPT-OSS case, whose windows are shorter than its inputs."""
+    sizes = dict(num_local_experts=5, num_experts_per_tok=2, sliding_window=5, intermediate_size=14)
+    rope = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16, truncate=False)
+    return case(name, model, sizes, dict(rope_parameters=rope), **fields)
+
+
 YARN = dict(rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16)
 
 MIXTRAL = [
@@ -152,4 +159,23 @@ DEEPSEEK = [
     deepseek3("deepseek-v3-no-query-rank", config=dict(q_lora_rank=None, n_group=2, topk_group=1), lengths=(9, 1)),
 ]
 
-CASES = MIXTRAL + QWEN + DEEPSEEK
+GPT_OSS = [
+    gpt_oss("gpt-oss", lengths=(13, 9, 4)),
+    gpt_oss(
+        "gpt-oss-switches",
+        config=dict(
+            num_hidden_layers=3,
+            attention_bias=False,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            sliding_window=3,
+            swiglu_alpha=1.1,
+            swiglu_limit=0.8,
+            rope_parameters=dict(rope_type="default", rope_theta=100.0),
+        ),
+        padding="left",
+    ),
+    gpt_oss("gpt-oss-bf16", dtype="bfloat16", padding="left"),
+    gpt_oss("gpt-oss-classifier", "GptOssForSequenceClassification", config=dict(num_labels=3, pad_token_id=0)),
+]
+
+CASES = MIXTRAL + QWEN + DEEPSEEK + GPT_OSS

@@ -90,6 +90,8 @@ pub struct Attention {
     pub mask: Option<Strided<*const i32, 2>>,
     /// Over `[b, g, r, s, t]`: added to the scores.
     pub bias: Option<Strided<*const f32, 5>>,
+    /// Over `[b, g, r, s]`: a score that takes part in the softmax without a key.
+    pub sinks: Option<Strided<*const f32, 4>>,
     /// Factor of the scores.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)` before the bias is added.

@@ -53,8 +53,9 @@ impl<'a> State<'a> {
         }
     }
 
-    /// What the sums of a row are divided by, inverted; 0 if it saw no key.
-    pub(super) fn inverse(&self, row: usize) -> f32 {
-        if self.total[row] == 0.0 { 0.0 } else { 1.0 / self.total[row] }
+    /// What the sums of a row are divided by, inverted; 0 if it saw no key. A sink is one more score.
+    pub(super) fn inverse(&self, row: usize, sink: Option<f32>) -> f32 {
+        let sunk = sink.map_or(0.0, |sink| (sink - self.largest[row]).exp2());
+        if self.total[row] == 0.0 { 0.0 } else { 1.0 / (self.total[row] + sunk) }
     }
 }

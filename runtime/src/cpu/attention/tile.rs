@@ -326,10 +326,12 @@ impl Tile<'_> {
     /// # Safety
     /// As [`Attention::run`].
     pub(super) unsafe fn write(&self, state: &State<'_>) {
-        let Attention { out, extents: [.., e], .. } = *self.attention;
+        let Attention { out, sinks, extents: [.., e], .. } = *self.attention;
         for row in 0..self.rows() {
             let [b, g, r, s] = self.index(row);
-            let inverse = state.inverse(row);
+            // SAFETY: the caller vouches for the sinks.
+            let sink = sinks.map(|sinks| LOG2_E * unsafe { *sinks.at.add(sinks.offset([b, g, r, s])) });
+            let inverse = state.inverse(row, sink);
             let mix = &state.mix[row * state.width..][..e];
             // SAFETY: the caller vouches for `out`.
             unsafe {

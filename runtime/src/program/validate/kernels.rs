@@ -121,6 +121,9 @@ impl KernelRules<'_> {
         if let Some(bias) = &a.bias {
             self.view("the bias", bias, 5, Use::Operand)?;
         }
+        if let Some(sinks) = &a.sinks {
+            self.view("the sinks", sinks, 4, Use::Operand)?;
+        }
         if let Some(past) = &a.past {
             self.view("the past", past, 1, Use::Plain)?;
             require_dtype("the past", past, past.dtype == DType::I32)?;
