@@ -206,7 +206,7 @@ fn exact(case: &Case, x: &Operands, [b, g, r, s]: [usize; 4]) -> Vec<f64> {
     let sink = if case.sinks { (f64::from(sink(g, r)) - largest).exp() } else { 0.0 };
     let total: f64 = weights.iter().sum::<f64>() + sink;
     let mix = |i: usize| keys.iter().zip(&weights).map(|(&key, w)| w * f64::from(x.v.get([b, g, key, i]))).sum::<f64>();
-    (0..e).map(|i| if keys.is_empty() { 0.0 } else { mix(i) / total }).collect()
+    (0..e).map(|i| if largest == f64::NEG_INFINITY { 0.0 } else { mix(i) / total }).collect()
 }
 
 /// The sink of a head: below its scores, among them, or far above.
