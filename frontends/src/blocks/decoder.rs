@@ -148,7 +148,7 @@ impl Decoder {
             vec![("logits", self.logits(&m, &x))]
         })?;
         let step = ModelBuilder::entry("step", tensors, |m| {
-            let (m, tokens, last) = m.next_tokens();
+            let (m, tokens, last) = m.next_tokens(self.rotary.iter().any(|rotary| rotary.growth.is_some()));
             let x = self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
             let logits = self.logits(&m, &self.normalised(&m, &x));
             let best = logits.arg_max_last();

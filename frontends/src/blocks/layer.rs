@@ -56,6 +56,18 @@ impl Layer {
         }
     }
 
+    /// A layer whose parts read one norm.
+    pub fn parallel(
+        attention: (&'static str, Attention),
+        feed_forward: (&'static str, FeedForward),
+        norm_name: &'static str,
+        norm: &Norm,
+    ) -> Layer {
+        let layer = Layer::pre_norm(attention, feed_forward, [norm_name; 2], norm);
+        let [first, _] = layer.before;
+        Layer { before: [first, None], parallel: true, ..layer }
+    }
+
     /// A layer with a norm after each sum.
     pub fn post_norm(
         attention: (&'static str, Attention),

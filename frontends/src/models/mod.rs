@@ -1,11 +1,24 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod bert;
+mod cohere;
 mod description;
 mod family;
+mod gemma;
 mod gpt2;
+mod granite;
+mod layer_types;
 mod llama;
+mod mistral;
+mod olmo2;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
 mod rope;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +31,26 @@ use crate::config::{ConfigError, ConfigReader};
 use family::{Family, Head, Request};
 
 /// Every family of architectures.
-const FAMILIES: &[&Family] = &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY];
+const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &cohere::COHERE,
+    &cohere::COHERE2,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &gpt2::FAMILY,
+    &granite::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &olmo2::FAMILY,
+    &phi::FAMILY,
+    &phi3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +136,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
+        recompute_beyond: built.recompute_beyond,
         max_input: sources.max_input,
         generation: description::generation(&config, sources.generation)?,
     };
