@@ -63,6 +63,7 @@ const HARMLESS: &[&str] = &[
     "gradient_checkpointing",
     "finetuning_task",
     "id2label",
+    "init_std",
     "initializer_range",
     "is_encoder_decoder",
     "is_llama_config",

@@ -1,16 +1,23 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod bert;
+mod bloom;
 mod cohere;
 mod description;
+mod falcon;
 mod family;
 mod gemma;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
 mod granite;
 mod layer_types;
 mod llama;
 mod mistral;
 mod olmo2;
+mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
@@ -33,16 +40,23 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
+    &bloom::FAMILY,
     &cohere::COHERE,
     &cohere::COHERE2,
+    &falcon::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gpt2::FAMILY,
+    &gpt_bigcode::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
     &granite::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
     &olmo2::FAMILY,
+    &opt::FAMILY,
     &phi::FAMILY,
     &phi3::FAMILY,
     &qwen2::FAMILY,
