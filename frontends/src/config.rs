@@ -30,6 +30,11 @@ pub enum ConfigError {
     Unread(Vec<String>),
 }
 
+/// Whether a key cannot change the numbers of a forward pass: those above, and whatever is dropped in training.
+fn is_harmless(key: &str) -> bool {
+    HARMLESS.contains(&key) || key.contains("dropout") || key.contains("layerdrop") || key.ends_with("pdrop")
+}
+
 /// Widest head, since a builder makes lists of its channels.
 const MOST_CHANNELS: usize = 1 << 16;
 
@@ -50,22 +55,17 @@ const HARMLESS: &[&str] = &[
     "_name_or_path",
     "_num_labels",
     "architectures",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
     "aux_loss_alpha",
     "bos_token_id",
     "chunk_size_feed_forward",
-    "classifier_dropout",
     "directionality",
     "dtype",
-    "embd_pdrop",
     "eos_token_id",
     "ep_size",
     "gradient_checkpointing",
     "finetuning_task",
-    "hidden_dropout_prob",
     "id2label",
+    "init_std",
     "initializer_range",
     "is_encoder_decoder",
     "is_llama_config",
@@ -87,14 +87,12 @@ const HARMLESS: &[&str] = &[
     "pooler_type",
     "pretraining_tp",
     "problem_type",
-    "resid_pdrop",
     "return_dict",
     "router_aux_loss_coef",
     "router_jitter_noise",
     "sep_token_id",
     "seq_aux",
     "summary_activation",
-    "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
@@ -232,15 +230,6 @@ impl<'a> ConfigReader<'a> {
         self.typed(key, "a string", Value::as_str)
     }
 
-    /// A list of strings.
-    ///
-    /// # Errors
-    /// Another value.
-    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
-        let texts = |v: &'a Value| v.as_array()?.iter().map(Value::as_str).collect();
-        self.typed(key, "a list of strings", texts)
-    }
-
     /// A list of non-negative integers; none if there is none.
     ///
     /// # Errors
@@ -310,10 +299,8 @@ impl<'a> ConfigReader<'a> {
     pub fn finish(&self) -> Result<(), ConfigError> {
         let read = self.read.borrow();
         let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
-        let unread = self
-            .object
-            .iter()
-            .filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
+        let unread =
+            self.object.iter().filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !is_harmless(key));
         let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }

@@ -81,7 +81,11 @@ class SafetensorsCase(Case):
     def load(self, folder: Path) -> transformers.PreTrainedModel:
         """See `Case`."""
         model, report = getattr(transformers, self.model).from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager", output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            attn_implementation=self.attention,
+            experts_implementation="eager",
+            output_loading_info=True,
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")

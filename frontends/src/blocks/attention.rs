@@ -126,10 +126,10 @@ impl ModelBuilder<'_> {
             self.builder.fail("attention", format!("there is no rotary table {table}"));
             return [q, k];
         };
-        let (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
         let of_keys = angles.without_group();
-        let q = self.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
-        [q, self.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin])]
+        let rope = Rope { interleaved: angles.interleaved };
+        let q = self.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);
+        [q, self.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin])]
     }
 
     /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each.

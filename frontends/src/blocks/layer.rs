@@ -35,6 +35,8 @@ pub struct Layer {
     pub sums: [Option<NamedNorm>; 2],
     /// Whether the perceptron reads what attention reads, rather than its result (GPT-J).
     pub parallel: bool,
+    /// Whether results are added to what the norms before them gave, rather than to their inputs (BLOOM).
+    pub adds_to_norm: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
 }
@@ -54,8 +56,21 @@ impl Layer {
             after: [None, None],
             sums: [None, None],
             parallel: false,
+            adds_to_norm: false,
             residual_scale: 1.0,
         }
+    }
+
+    /// A layer whose parts read one norm.
+    pub fn parallel(
+        attention: (&'static str, Attention),
+        feed_forward: (&'static str, FeedForward),
+        norm_name: &'static str,
+        norm: &Norm,
+    ) -> Layer {
+        let layer = Layer::pre_norm(attention, feed_forward, [norm_name; 2], norm);
+        let [first, _] = layer.before;
+        Layer { before: [first, None], parallel: true, ..layer }
     }
 
     /// A layer with a norm after each sum.
@@ -86,8 +101,10 @@ impl ModelBuilder<'_> {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { attention_input };
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
-        let x = norm(&layer.sums[0], &(x + attended));
-        norm(&layer.sums[1], &(&x + feed_forward(&norm(&layer.before[1], &x))))
+        let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
+        let x = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        let input = norm(&layer.before[1], &x);
+        norm(&layer.sums[1], &(residual(&x, &input) + feed_forward(&input)))
     }
 
     fn feed_forward(&self, (name, kind): &(&'static str, FeedForward), x: &Value) -> Value {

@@ -23,9 +23,10 @@ mod runs;
 mod scope;
 mod size;
 
+pub use alibi::Alibi;
 pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
 pub use context::{Context, Tokens};
-pub use decoder::{Alibi, Decoder, Scores, SequenceHead};
+pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
 pub use embedding::{Embedding, Positions};
 pub use experts::{ExpertGroups, ExpertTensors, Experts, Gating, Router, RouterScores, SharedExpert};

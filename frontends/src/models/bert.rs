@@ -54,7 +54,7 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
         _ => known_unused.push("*pooler.*"),
     }
     tensors.check(&known_unused)?;
-    Ok(Built { entries, max_positions: Some(model.positions.value()) })
+    Ok(Built { entries, max_positions: Some(model.positions.value()), recompute_beyond: None })
 }
 
 impl Bert {

@@ -5,8 +5,9 @@
 use serde_json::Value;
 
 use super::family::{Family, Head, Request};
+use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
-use super::{ModelError, llama, rope};
+use super::{ModelError, rope};
 use crate::blocks::{
     Attention, Decoder, ExpertGroups, ExpertTensors, FeedForward, GatedMlp, Latent, LinearKind, RouterScores,
     SharedExpert, yarn_score_scale,
@@ -35,7 +36,7 @@ pub(super) const V3: Family = Family {
 
 fn read(request: &Request<'_>, is_v3: bool) -> Result<Decoder, ModelError> {
     let config = request.config;
-    let mut model = llama::decoder(request, "silu")?;
+    let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let bias = !is_v3 && config.flag("mlp_bias", false)?;
     let attention = attention(request, &mut model, is_v3)?;
     let mut dense = model.layers[0].feed_forward.1.clone();
@@ -60,8 +61,7 @@ fn attention(request: &Request<'_>, model: &mut Decoder, is_v3: bool) -> Result<
         return Err(config.invalid("num_key_value_heads", "the number of attention heads").into());
     }
     let rotated = config.extent("qk_rope_head_dim")?;
-    let max_positions = config.size("max_position_embeddings")?.unwrap_or(2048);
-    let mut rotary = rope::rotary(config, rotated.value(), max_positions)?;
+    let mut rotary = rope::rotary(config, &llama::rope_defaults(request, &Defaults::LLAMA, &rotated)?)?;
     rotary.interleaved = !is_v3 || config.flag("rope_interleave", true)?;
     model.rotary = vec![rotary];
     let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);

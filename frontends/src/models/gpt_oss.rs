@@ -3,8 +3,9 @@
 //! Sources: arXiv:2508.10925; transformers `models/gpt_oss/modeling_gpt_oss.py`.
 
 use super::family::{Family, Head, Request};
+use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
-use super::{ModelError, llama};
+use super::{ModelError, layer_types};
 use crate::blocks::{Decoder, ExpertTensors, FeedForward, Gating, LinearKind, RouterScores};
 
 pub(super) const FAMILY: Family = Family {
@@ -19,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
-    let mut model = llama::decoder(request, "silu")?;
+    let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let mixture = Mixture {
         inner: config.extent("intermediate_size")?,
         router: "router",
@@ -36,7 +37,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     }
     let linear = LinearKind::with_bias(config.flag("attention_bias", true)?);
     let window = config.size("sliding_window")?;
-    let slides = sparse::sliding_layers(config, model.layers.len(), |i| i % 2 == 0)?;
+    let slides = layer_types::sliding(config, model.layers.len(), |i| i % 2 == 0)?;
     for (layer, slides) in model.layers.iter_mut().zip(slides) {
         layer.feed_forward.1 = experts.clone();
         let attention = &mut layer.attention.1;

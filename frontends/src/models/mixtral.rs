@@ -3,7 +3,7 @@
 
 use super::ModelError;
 use super::family::{Family, Head, Request};
-use super::llama;
+use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
 use crate::blocks::{Decoder, ExpertTensors, RouterScores};
 
@@ -20,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
 fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let window = config.size("sliding_window")?;
-    let mut model = llama::decoder(request, "silu")?;
+    let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let mixture = Mixture {
         inner: config.extent("intermediate_size")?,
         router: "gate",

@@ -1,16 +1,36 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod bert;
+mod bloom;
+mod cohere;
 mod deepseek;
 mod description;
+mod falcon;
 mod family;
+mod gemma;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
 mod gpt_oss;
+mod gptj;
+mod granite;
+mod layer_types;
 mod llama;
+mod mistral;
 mod mixtral;
+mod olmo2;
+mod opt;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
 mod qwen_moe;
 mod rope;
+mod smollm3;
 mod sparse;
+mod stablelm;
+mod starcoder2;
 
 use std::collections::BTreeMap;
 
@@ -25,14 +45,36 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
+    &bloom::FAMILY,
+    &cohere::COHERE,
+    &cohere::COHERE2,
     &deepseek::V2,
     &deepseek::V3,
+    &falcon::FAMILY,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
     &gpt2::FAMILY,
+    &gpt_bigcode::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
     &gpt_oss::FAMILY,
+    &gptj::FAMILY,
+    &granite::FAMILY,
     &llama::FAMILY,
+    &mistral::FAMILY,
     &mixtral::FAMILY,
+    &olmo2::FAMILY,
+    &opt::FAMILY,
+    &phi3::FAMILY,
+    &phi::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
@@ -119,6 +161,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
+        recompute_beyond: built.recompute_beyond,
         max_input: sources.max_input,
         generation: description::generation(&config, sources.generation)?,
     };

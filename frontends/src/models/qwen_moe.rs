@@ -5,7 +5,7 @@
 
 use super::ModelError;
 use super::family::{Family, Head, Request};
-use super::llama;
+use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
 use crate::blocks::{
     Decoder, ExpertTensors, FeedForward, GatedMlp, HeadNormScope, HeadNorms, LinearKind, Norm, RouterScores,
@@ -34,7 +34,7 @@ pub(super) const QWEN3: Family = Family {
 
 fn read_qwen2(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
-    let mut model = llama::decoder(request, "silu")?;
+    let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let linear = LinearKind::with_bias(config.flag("qkv_bias", true)?);
     let inner = config.extent("shared_expert_intermediate_size")?;
     mixtures(request, &mut model, 4, |mlp| {
@@ -48,7 +48,7 @@ fn read_qwen2(request: &Request<'_>) -> Result<Decoder, ModelError> {
 
 fn read_qwen3(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
-    let mut model = llama::decoder(request, "silu")?;
+    let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
     let eps = config.positive("rms_norm_eps")?.unwrap_or(1e-6);
     mixtures(request, &mut model, 8, |_| None)?;

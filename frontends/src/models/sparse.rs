@@ -1,6 +1,6 @@
 //! What decoders with experts have in common.
 
-use super::ModelError;
+use super::{ModelError, layer_types};
 use crate::blocks::{
     Decoder, ExpertGroups, ExpertTensors, Experts, FeedForward, Gating, LinearKind, Router, RouterScores, Size,
 };
@@ -63,28 +63,11 @@ pub(super) fn windows(
     let window = config.size_or_zero("sliding_window")?.filter(|&window| window > 0);
     let window = if config.flag("use_sliding_window", false)? { window } else { None };
     let first = config.size_or_zero("max_window_layers")?.unwrap_or(28);
-    let slides = sliding_layers(config, model.layers.len(), |i| rule(i, first))?;
+    let slides = layer_types::sliding(config, model.layers.len(), |i| rule(i, first))?;
     for (layer, slides) in model.layers.iter_mut().zip(slides) {
         layer.attention.1.window = window.filter(|_| slides);
     }
     Ok(())
-}
-
-/// Whether each layer slides a window over the tokens: what `layer_types` says, or else a rule.
-pub(super) fn sliding_layers(
-    config: &ConfigReader<'_>,
-    count: usize,
-    rule: impl Fn(usize) -> bool,
-) -> Result<Vec<bool>, ModelError> {
-    let Some(types) = config.texts("layer_types")? else { return Ok((0..count).map(rule).collect()) };
-    let is_sliding = |kind: &&str| match *kind {
-        "sliding_attention" => Some(true),
-        "full_attention" => Some(false),
-        _ => None,
-    };
-    let slides: Option<Vec<bool>> = types.iter().map(is_sliding).collect();
-    let expected = format!("a list of {count} times full_attention or sliding_attention");
-    slides.filter(|list| list.len() == count).ok_or_else(|| config.invalid("layer_types", &expected).into())
 }
 
 /// Groups that a router can choose from.

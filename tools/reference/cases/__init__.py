@@ -1,5 +1,5 @@
 """The tables of reference folders, one module per family."""
 
-from cases import bert, gguf, gpt2, llama, mixtures
+from cases import bert, descendants, gguf, gpt2, gpts, llama, mixtures
 
-CASES = bert.CASES + gpt2.CASES + llama.CASES + mixtures.CASES + gguf.CASES
+CASES = bert.CASES + gpt2.CASES + llama.CASES + descendants.CASES + gpts.CASES + mixtures.CASES + gguf.CASES
