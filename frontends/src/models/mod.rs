@@ -61,6 +61,7 @@ const FAMILIES: &[&Family] = &[
     &gpt_oss::FAMILY,
     &gptj::FAMILY,
     &granite::FAMILY,
+    &granite::MIXTURE,
     &llama::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,

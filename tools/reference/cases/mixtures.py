@@ -178,4 +178,20 @@ GPT_OSS = [
     gpt_oss("gpt-oss-classifier", "GptOssForSequenceClassification", config=dict(num_labels=3, pad_token_id=0)),
 ]
 
-CASES = MIXTRAL + QWEN + DEEPSEEK + GPT_OSS
+GRANITE = [
+    case(
+        "granite-moe",
+        "GraniteMoeForCausalLM",
+        dict(head_dim=None, hidden_size=36, num_local_experts=5, num_experts_per_tok=2),
+        config=dict(
+            attention_bias=True,
+            embedding_multiplier=1.3,
+            logits_scaling=0.8,
+            residual_multiplier=0.9,
+            attention_multiplier=0.45,
+        ),
+        padding="left",
+    ),
+]
+
+CASES = MIXTRAL + QWEN + DEEPSEEK + GPT_OSS + GRANITE
