@@ -40,7 +40,6 @@ fn compiled(config: &Value, shapes: BTreeMap<String, Vec<usize>>) -> (usize, Pro
     let ops = castiron::compiler::op_count(&module);
     let (kernels, _) = castiron_passes::run(&module, Stage::Kernels, &castiron_passes::Options::default()).unwrap();
     let compiled = Compiled::new(lower(&kernels).unwrap(), &source, WeightFormat::Keep).unwrap();
-    compiled.add_wgsl().unwrap();
     (ops, compiled.program)
 }
 
