@@ -93,7 +93,8 @@ impl Batched<'_> {
                     (_, 1) | (1, _) => Left { at, ..lhs },
                     _ => gather(Left { at, ..lhs }, rows.len(), k, copy),
                 };
-                let blocked = Blocked { isa: self.isa, left, panels: &source, groups: 1, n, k, batch };
+                let list = None;
+                let blocked = Blocked { isa: self.isa, left, list, panels: &source, groups: 1, n, k, batch };
                 blocked.run(0..rows.len(), panels.clone(), carver, &mut |tile| {
                     epilogue(Tile { row: first + tile.row, ..tile });
                 });

@@ -56,6 +56,8 @@ pub(super) trait Panels {
 pub(super) struct Blocked<'a, P> {
     pub isa: Isa,
     pub left: Left,
+    /// Numbers of the rows, whose `k` are adjacent, instead of all.
+    pub list: Option<&'a [u32]>,
     pub panels: &'a P,
     pub groups: usize,
     /// Columns of each group.
@@ -111,11 +113,14 @@ impl<P: Panels> Blocked<'_, P> {
     }
 
     /// Sums `[group][row][column]` of a chunk for the rows of one tile, with all of `k` at once; gives false if
-    /// the panels are not in place.
+    /// the panels are not in place, or the rows not one after the other.
     ///
     /// # Safety
     /// As [`Blocked::run`].
     unsafe fn stream(&self, rows: Range<usize>, panels: Range<usize>, sums: &mut [f32]) -> bool {
+        if self.list.is_some() {
+            return false;
+        }
         let left = Left { at: self.left.at.wrapping_add(rows.start * self.left.row), ..self.left };
         let (k, rows, width) = (self.k, rows.len(), panels.len() * PANEL);
         for (i, panel) in panels.enumerate() {
@@ -142,9 +147,15 @@ impl<P: Panels> Blocked<'_, P> {
             let k = first..self.k.min(first + K_BLOCK);
             // SAFETY: the caller vouches for the rows.
             let left = unsafe {
-                let at = self.left.at.add(rows.start * self.left.row + k.start * self.left.step);
-                let left = Left { at, ..self.left };
-                if left.step == 1 { copy_rows(left, rows.len(), k.len(), room.rows) } else { left }
+                let left = Left { at: self.left.at.add(k.start * self.left.step), ..self.left };
+                match self.list {
+                    Some(list) => {
+                        let list = list[rows.clone()].iter().map(|&row| row as usize);
+                        copy_rows(left, list, k.len(), room.rows)
+                    }
+                    None if left.step == 1 => copy_rows(left, rows.clone(), k.len(), room.rows),
+                    None => Left { at: left.at.add(rows.start * left.row), ..left },
+                }
             };
             for panel in panels.clone().step_by(SIDE_BY_SIDE) {
                 let pair = panel..panels.end.min(panel + SIDE_BY_SIDE);
@@ -182,12 +193,12 @@ struct Room<'a> {
     rows: &'a mut [f32],
 }
 
-/// Copies rows whose `k` are adjacent, [`COPIED`] apart.
+/// Copies rows by number, whose `k` are adjacent, [`COPIED`] apart.
 ///
 /// # Safety
 /// Rows and `k` can be read.
-unsafe fn copy_rows(from: Left, rows: usize, k: usize, to: &mut [f32]) -> Left {
-    for (row, to) in to.chunks_exact_mut(COPIED).take(rows).enumerate() {
+unsafe fn copy_rows(from: Left, rows: impl Iterator<Item = usize>, k: usize, to: &mut [f32]) -> Left {
+    for (to, row) in to.chunks_exact_mut(COPIED).zip(rows) {
         // SAFETY: the caller's contract.
         to[..k].copy_from_slice(unsafe { std::slice::from_raw_parts(from.at.add(row * from.row), k) });
     }

@@ -74,6 +74,8 @@ pub struct Matmul<'a> {
     pub x: Rows,
     /// Its rows.
     pub m: usize,
+    /// Numbers of the rows that are multiplied, instead of all `m`.
+    pub rows: Option<&'a [u32]>,
 }
 
 impl Matmul<'_> {
@@ -93,23 +95,33 @@ impl Matmul<'_> {
     /// `m` rows of `k` elements can be read at `x`, and nobody writes them meanwhile.
     ///
     /// # Panics
-    /// When the weight has another size than its shape says, or scratch is too small.
+    /// When there is no such row, when the weight has another size than its shape says, or scratch is too small.
     pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, epilogue: &mut dyn FnMut(Tile)) {
         assert_eq!(Some(self.weights.len()), self.shape.bytes(), "size of a packed weight");
         assert!((1..=MAX_GROUPS).contains(&self.shape.groups), "groups of a packed weight");
+        assert!(self.rows.is_none_or(|rows| rows.iter().all(|&row| (row as usize) < self.m)), "rows of a product");
+        let count = self.rows.map_or(self.m, <[u32]>::len);
         let [batch, rows, panels] =
-            split([worker.index, worker.count], [1, self.m, self.shape.panels()], self.isa.tiles().rows);
+            split([worker.index, worker.count], [1, count, self.shape.panels()], self.isa.tiles().rows);
         if batch.is_empty() || rows.is_empty() || panels.is_empty() {
             return;
         }
+        let mut epilogue = |tile: Tile| epilogue(Tile { row: self.row(tile.row), ..tile });
         // SAFETY: the caller's contract, for a part of the rows; the weight's size was checked.
         unsafe {
             if self.shape.encoding.is_quantised() {
-                self.run_quantised(rows, panels, scratch.carve(), epilogue);
+                self.run_quantised(rows, panels, scratch.carve(), &mut epilogue);
             } else {
-                self.run_dense(rows, panels, scratch.carve(), epilogue);
+                self.run_dense(rows, panels, scratch.carve(), &mut epilogue);
             }
         }
+    }
+}
+
+impl Matmul<'_> {
+    /// Number of the row that is multiplied in place `i`.
+    fn row(&self, i: usize) -> usize {
+        self.rows.map_or(i, |rows| rows[i] as usize)
     }
 }
 
