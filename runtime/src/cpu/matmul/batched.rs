@@ -46,7 +46,7 @@ pub struct Batched<'a> {
 impl Batched<'_> {
     /// Scratch that each thread needs.
     pub fn scratch_bytes(m: usize, n: usize, k: usize) -> usize {
-        blocked::scratch_bytes(m, n, 1) + Scratch::bytes_of::<f32>(m.min(blocked::ROWS) * k)
+        blocked::scratch_bytes(m, n, k, 1) + Scratch::bytes_of::<f32>(m.min(blocked::ROWS) * k)
     }
 
     /// Computes this worker's share and hands it to the epilogue in parts of rows.

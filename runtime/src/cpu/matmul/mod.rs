@@ -84,7 +84,7 @@ impl Matmul<'_> {
         if shape.encoding.is_quantised() {
             quantised::scratch_bytes(shape, m)
         } else {
-            blocked::scratch_bytes(m, shape.n, shape.groups)
+            blocked::scratch_bytes(m, shape.n, shape.k, shape.groups)
         }
     }
 
@@ -127,6 +127,8 @@ impl Matmul<'_> {
 
 /// Tiles of rows for each worker from which on rows are cut rather than panels.
 const MANY_TILES: usize = 4;
+/// Where many rows may be cut: tiles of a share are of nearly equal height, whatever its rows.
+const EVEN: usize = 4;
 
 /// The share of worker `index` of `count` in `[batch, rows, panels]`: the grid of workers whose
 /// busiest one has least to do. Of equal grids the one with fewest cuts across rows wins, since a cut
@@ -146,13 +148,13 @@ fn split([index, count]: [usize; 2], extents: [usize; 3], tile_rows: usize) -> [
         let busiest: usize = units.iter().zip(grid).map(|(&units, &parts)| units.div_ceil(parts)).product();
         (busiest, grid[1], grid[2])
     };
-    let by_rows = batch == 1 && units[1] >= MANY_TILES * count;
-    let best = if by_rows { Some([1, count, 1]) } else { grids.min_by_key(cost) };
+    let is_many = batch == 1 && units[1] >= MANY_TILES * count;
+    let best = if is_many { Some([1, count, 1]) } else { grids.min_by_key(cost) };
     let [_, by_rows, by_panels] = best.unwrap_or([1, 1, count]);
     let by_batch = count / (by_rows * by_panels);
     [
         share(batch, 1, index / (by_rows * by_panels), by_batch),
-        share(rows, tile_rows, index / by_panels % by_rows, by_rows),
+        share(rows, if is_many { EVEN } else { tile_rows }, index / by_panels % by_rows, by_rows),
         share(panels, 1, index % by_panels, by_panels),
     ]
 }
