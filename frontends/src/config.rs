@@ -30,25 +30,38 @@ pub enum ConfigError {
     Unread(Vec<String>),
 }
 
+/// Whether a key cannot change the numbers of a forward pass: those above, and whatever is dropped in training.
+fn is_harmless(key: &str) -> bool {
+    HARMLESS.contains(&key) || key.contains("dropout") || key.contains("layerdrop") || key.ends_with("pdrop")
+}
+
+/// Widest head, since a builder makes lists of its channels.
+const MOST_CHANNELS: usize = 1 << 16;
+
+/// Extents of attention heads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Number of query heads.
+    pub heads: Size,
+    /// Number of key and value heads; divides `heads`.
+    pub kv_heads: Size,
+    /// Width of a head.
+    pub head_dim: Size,
+}
+
 /// Keys that cannot change the numbers of a forward pass.
 const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
     "_num_labels",
     "architectures",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
     "bos_token_id",
     "chunk_size_feed_forward",
-    "classifier_dropout",
     "directionality",
     "dtype",
-    "embd_pdrop",
     "eos_token_id",
     "gradient_checkpointing",
     "finetuning_task",
-    "hidden_dropout_prob",
     "id2label",
     "initializer_range",
     "is_encoder_decoder",
@@ -69,11 +82,9 @@ const HARMLESS: &[&str] = &[
     "pooler_type",
     "pretraining_tp",
     "problem_type",
-    "resid_pdrop",
     "return_dict",
     "sep_token_id",
     "summary_activation",
-    "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
@@ -159,6 +170,16 @@ impl<'a> ConfigReader<'a> {
         Ok(Size::new(self.required_size(key)?, key))
     }
 
+    /// A non-negative integer below 2³¹; nothing for a negative one, as old configs write "none".
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn size_or_zero(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        let fits = |v: &Value| v.as_i64().filter(|n| *n < 1 << 31);
+        let value = self.typed(key, "an integer below 2^31", fits)?;
+        Ok(value.and_then(|n| usize::try_from(n).ok()))
+    }
+
     /// A number of layers, which a builder may count through.
     ///
     /// # Errors
@@ -221,6 +242,38 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
+    /// Attention heads: `heads` of width `dim` or else of equal parts of `width`, in groups that share one of
+    /// `kv_heads` key heads, or else each with its own.
+    ///
+    /// # Errors
+    /// Heads without width, of odd groups or wider than any model's.
+    pub fn heads(&self, heads: &str, kv_heads: &str, dim: &str, width: &Size) -> Result<Heads, ConfigError> {
+        let (count, head_dim) = (self.extent(heads)?, self.size(dim)?);
+        let kv_heads = (self.size(kv_heads)?.unwrap_or(count.value()), kv_heads);
+        if !count.value().is_multiple_of(kv_heads.0) {
+            return Err(self.invalid(kv_heads.1, &format!("a divisor of {heads}")));
+        }
+        let head_dim = head_dim.unwrap_or(width.value() / count.value());
+        if head_dim == 0 || head_dim > MOST_CHANNELS || !head_dim.is_multiple_of(2) {
+            let expected = format!("an even width of heads up to {MOST_CHANNELS}, not {head_dim}");
+            return Err(self.invalid(dim, &expected));
+        }
+        Ok(Heads { heads: count, kv_heads: Size::new(kv_heads.0, kv_heads.1), head_dim: Size::new(head_dim, dim) })
+    }
+
+    /// Attention heads that are equal parts of `width`, which the key `whole` sets.
+    ///
+    /// # Errors
+    /// A number of heads that does not divide the width.
+    pub fn equal_heads(&self, heads: &str, whole: &str, width: &Size) -> Result<Heads, ConfigError> {
+        let count = self.extent(heads)?;
+        if !width.value().is_multiple_of(count.value()) {
+            return Err(self.invalid(heads, &format!("a divisor of {whole}")));
+        }
+        let head_dim = Size::new(width.value() / count.value(), format!("{whole} / {heads}"));
+        Ok(Heads { kv_heads: count.clone(), heads: count, head_dim })
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
@@ -228,10 +281,8 @@ impl<'a> ConfigReader<'a> {
     pub fn finish(&self) -> Result<(), ConfigError> {
         let read = self.read.borrow();
         let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
-        let unread = self
-            .object
-            .iter()
-            .filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
+        let unread =
+            self.object.iter().filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !is_harmless(key));
         let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }

@@ -75,6 +75,7 @@ pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool,
         labels: vec![],
         exclusive_labels: false,
         max_positions: None,
+        recompute_beyond: None,
         max_input: None,
         generation: Generation::default(),
     };

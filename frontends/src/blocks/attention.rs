@@ -3,20 +3,46 @@
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{LinearKind, ModelBuilder, Size};
+use super::{LinearKind, ModelBuilder, Norm, Size};
 
 /// Names of the layers that give queries, keys and values.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projections {
     /// One layer for each.
     Separate([&'static str; 3]),
-    /// One layer that gives queries, keys and values side by side.
+    /// One layer that gives all queries, then all keys, then all values.
     Joint(&'static str),
+    /// One layer that gives, for each key head, the queries that share it, its key and its value.
+    Grouped(&'static str),
+}
+
+/// Norms of queries and keys, before they are rotated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadNorms {
+    /// Names for queries and keys.
+    pub names: [&'static str; 2],
+    /// The norm; its width is that of a head, or of all heads where [`HeadNormScope::AllHeads`] says so.
+    pub norm: Norm,
+    /// What is normalised at once, and with which weights.
+    pub scope: HeadNormScope,
+}
+
+/// What a norm of queries or keys goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNormScope {
+    /// Each head alone, all with the same weights.
+    EachHead,
+    /// Each head alone, each with a row of weights of its own: `weight: [heads, d]`.
+    OwnWeights,
+    /// Each head alone, the weights of head `j` stored as `norms.{j}.weight`.
+    OwnTensors,
+    /// All heads together: `weight: [heads·d]`.
+    AllHeads,
 }
 
 /// Self-attention over grouped heads (arXiv:2305.13245): `heads` query heads share `kv_heads` key and
 /// value heads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// Width of the input and the output.
     pub width: Size,
@@ -32,26 +58,57 @@ pub struct Attention {
     pub linear: LinearKind,
     /// Name and kind of the layer after the heads.
     pub output: (&'static str, LinearKind),
+    /// Norms of queries and keys.
+    pub norms: Option<HeadNorms>,
+    /// Which of the model's rotary tables turns queries and keys.
+    pub rotary: Option<usize>,
     /// Factor of the scores.
     pub scale: f64,
     /// Whether the scores of layer `i`, counted from 1, are divided by `i`.
     pub divide_by_layer: bool,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f64>,
     /// Whether a token sees only itself and what stands before it.
     pub causal: bool,
+    /// How many tokens a token sees at most, itself among them.
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// Heads of width `head_dim` with their own keys and values, projected by three layers without biases,
+    /// scores divided by the root of the width, each token seeing itself and those before it.
+    pub fn causal(width: &Size, heads: &Size, head_dim: &Size) -> Attention {
+        Attention {
+            width: width.clone(),
+            heads: heads.clone(),
+            kv_heads: heads.clone(),
+            head_dim: head_dim.clone(),
+            projections: Projections::Separate(["q_proj", "k_proj", "v_proj"]),
+            linear: LinearKind::PLAIN,
+            output: ("o_proj", LinearKind::PLAIN),
+            norms: None,
+            rotary: None,
+            scale: 1.0 / (head_dim.value() as f64).sqrt(),
+            divide_by_layer: false,
+            soft_cap: None,
+            causal: true,
+            window: None,
+        }
+    }
 }
 
 impl ModelBuilder<'_> {
-    /// Self-attention. Takes mask, cache position and rotation angles from the context.
+    /// Self-attention. Takes mask, cache position, rotation angles and bias of scores from the context.
     pub fn attention(&self, name: &str, x: &Value, attention: &Attention) -> Value {
         let m = &self.scope(name);
-        let (b, s) = (x.dim(0), x.dim(1));
-        let (g, d) = (attention.kv_heads.value(), attention.head_dim.value());
-        let r = attention.heads.value() / g;
         let [q, k, v] = m.projections(x, attention);
-        let mut q = q.reshape([b.clone(), s.clone(), g.into(), r.into(), d.into()]);
-        let mut k = k.reshape([b.clone(), s.clone(), g.into(), d.into()]);
-        let v = v.reshape([b.clone(), s.clone(), g.into(), d.into()]);
-        if let Some(angles) = &m.context.rotary {
+        let [mut q, mut k] = m.normalised_heads([q, k], attention);
+        if let Some(table) = attention.rotary {
+            let Some(angles) = m.context.rotary.get(table) else {
+                m.builder.fail("attention", format!("there is no rotary table {table}"));
+                return x.clone();
+            };
+            (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
             let of_keys = angles.without_group();
             q = m.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
             k = m.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin]);
@@ -59,41 +116,86 @@ impl ModelBuilder<'_> {
         if attention.divide_by_layer {
             q = q / m.layer_number();
         }
-        let q = q.transpose(&[0, 2, 3, 1, 4]);
-        let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));
-        if let Some(past) = &m.context.past {
-            k = m.cached("key", 2, &k, past);
-            v = m.cached("value", 2, &v, past);
-        }
-        let op = op::Attention {
-            scale: attention.scale,
-            soft_cap: None,
-            causal: attention.causal,
-            window: None,
-            past: m.context.past.is_some(),
-            mask: m.context.mask.is_some(),
-            bias: false,
-        };
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(&m.context.past).chain(&m.context.mask).collect();
-        let mixed =
-            m.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]).reshape([b, s, (g * r * d).into()]);
-        let inner = &attention.heads * &attention.head_dim;
-        let (name, linear) = attention.output;
-        m.linear(name, &mixed, &linear(&inner, &attention.width))
+        m.mixed_heads([&q, &k, &v], attention)
     }
 
-    /// Queries `[b, s, heads·d]`, keys and values `[b, s, kv_heads·d]`.
+    /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each.
     fn projections(&self, x: &Value, attention: &Attention) -> [Value; 3] {
         let queries = &attention.heads * &attention.head_dim;
         let keys = &attention.kv_heads * &attention.head_dim;
-        let layer = |name, width: &Size| self.linear(name, x, &(attention.linear)(&attention.width, width));
+        let (g, d) = (attention.kv_heads.value(), attention.head_dim.value());
+        let r = attention.heads.value() / g;
+        let of_queries = |t: Value| t.reshape([x.dim(0), x.dim(1), g.into(), r.into(), d.into()]);
+        let of_keys = |t: Value| t.reshape([x.dim(0), x.dim(1), g.into(), d.into()]);
+        let layer = |name, width: &Size| self.linear(name, x, [&attention.width, width], attention.linear);
+        let all = &queries + &(&keys * 2);
         match attention.projections {
-            Projections::Separate([q, k, v]) => [layer(q, &queries), layer(k, &keys), layer(v, &keys)],
+            Projections::Separate([q, k, v]) => {
+                [of_queries(layer(q, &queries)), of_keys(layer(k, &keys)), of_keys(layer(v, &keys))]
+            }
             Projections::Joint(name) => {
-                let (q, k) = (queries.value(), keys.value());
-                let joint = layer(name, &(&queries + &(&keys * 2)));
-                [(0, q), (q, q + k), (q + k, q + 2 * k)].map(|(start, end)| joint.slice(2, start, end))
+                let (q, k, joint) = (queries.value(), keys.value(), layer(name, &all));
+                let part = |start, end| joint.slice(2, start, end);
+                [of_queries(part(0, q)), of_keys(part(q, q + k)), of_keys(part(q + k, q + 2 * k))]
+            }
+            Projections::Grouped(name) => {
+                let groups = [x.dim(0), x.dim(1), g.into(), (r + 2).into(), d.into()];
+                let joint = layer(name, &all).reshape(groups);
+                let part = |start, end| joint.slice(3, start, end);
+                [part(0, r), of_keys(part(r, r + 1)), of_keys(part(r + 1, r + 2))]
             }
         }
+    }
+
+    fn normalised_heads(&self, heads: [Value; 2], attention: &Attention) -> [Value; 2] {
+        let Some(norms) = &attention.norms else { return heads };
+        let mut names = norms.names.iter();
+        heads.map(|x| {
+            let m = self.scope(names.next().expect("two names"));
+            let shape = x.ty().shape;
+            let count = if x.rank() == 5 { &attention.heads } else { &attention.kv_heads };
+            let weighted = |weight: Value| m.unweighted_norm(&x, &norms.norm) * weight.reshape(shape[2..].to_vec());
+            match norms.scope {
+                HeadNormScope::EachHead => m.norm("", &x, &norms.norm),
+                HeadNormScope::OwnWeights => weighted(m.param("weight", &[count, &attention.head_dim])),
+                HeadNormScope::OwnTensors => {
+                    let row = |j| m.param(&format!("norms.{j}.weight"), &[&attention.head_dim]);
+                    let rows: Vec<Value> = (0..count.value()).map(row).collect();
+                    weighted(m.builder.concat(0, &rows.iter().collect::<Vec<_>>()))
+                }
+                HeadNormScope::AllHeads => {
+                    let norm = Norm { width: count * &attention.head_dim, ..norms.norm.clone() };
+                    let flat = x.reshape([x.dim(0), x.dim(1), norm.width.value().into()]);
+                    m.norm("", &flat, &norm).reshape(shape)
+                }
+            }
+        })
+    }
+
+    /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, through the layer after them.
+    fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
+        let context = &self.context;
+        let q = q.transpose(&[0, 2, 3, 1, 4]);
+        let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));
+        if let Some(past) = &context.past {
+            k = self.cached("key", 2, &k, past);
+            v = self.cached("value", 2, &v, past);
+        }
+        let op = op::Attention {
+            scale: attention.scale,
+            soft_cap: attention.soft_cap,
+            causal: attention.causal,
+            window: attention.window,
+            past: context.past.is_some(),
+            mask: context.mask.is_some(),
+            bias: context.bias.is_some(),
+        };
+        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
+        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
+        let inner = &attention.heads * &attention.head_dim;
+        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
+        let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
+        let (name, linear) = attention.output;
+        self.linear(name, &mixed, [&inner, &attention.width], linear)
     }
 }

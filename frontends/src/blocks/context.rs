@@ -12,24 +12,29 @@ pub struct Context {
     pub mask: Option<Value>,
     /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
     pub past: Option<Value>,
-    /// Rotation angles of queries and keys.
-    pub rotary: Option<RotaryTables>,
+    /// Rotation angles of queries and keys; an attention says which table it takes.
+    pub rotary: Vec<RotaryTables>,
+    /// Added to the scores of every attention: broadcasts to `[b, g, r, s, t]`.
+    pub bias: Option<Value>,
 }
 
 impl Context {
     /// The values in a fixed order.
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
-        self.mask.iter().chain(&self.past).chain(rotary).collect()
+        self.mask.iter().chain(&self.past).chain(&self.bias).chain(rotary).collect()
     }
 
     /// The same context with its values, in that order, replaced.
     pub(super) fn rebound(&self, values: &[Value]) -> Context {
         let mut values = values.iter().cloned();
-        let mut next = |present: bool| if present { values.next() } else { None };
-        let (mask, past) = (next(self.mask.is_some()), next(self.past.is_some()));
-        let rotary = next(self.rotary.is_some()).zip(next(self.rotary.is_some()));
-        Context { mask, past, rotary: rotary.map(|(cos, sin)| RotaryTables { cos, sin }) }
+        let mut next = |old: &Value| values.next().unwrap_or_else(|| old.clone());
+        Context {
+            mask: self.mask.as_ref().map(&mut next),
+            past: self.past.as_ref().map(&mut next),
+            bias: self.bias.as_ref().map(&mut next),
+            rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
+        }
     }
 }
 
@@ -39,7 +44,8 @@ pub struct Tokens {
     pub ids: Value,
     /// Positions `i32[1,s]` or, when they differ from row to row, `i32[b,s]`.
     pub positions: Value,
-    /// One more than the largest position of each row, `i32[b]`, or of all, `i32[1]`.
+    /// Tokens that each row has, `i32[b]`, or that all have, `i32[1]`. Of a prompt that is read in pieces, all
+    /// are meant.
     pub length: Value,
 }
 
@@ -59,14 +65,15 @@ impl ModelBuilder<'_> {
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that
     /// each row has cached; and `last`, which of its tokens is each row's last, also given as a value.
     /// There is no mask: rows are padded on the right, `past` advances by their true lengths, and
-    /// what padding has written is overwritten before it is seen.
-    pub fn next_tokens(&self) -> (Self, Tokens, Value) {
+    /// what padding has written is overwritten before it is seen. What depends on a row's length
+    /// `depends_on_length`, so that a prompt in pieces is read as a whole would be, has it as another input.
+    pub fn next_tokens(&self, depends_on_length: bool) -> (Self, Tokens, Value) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
         let past = self.input("past", Type::i32(["b"]));
         let last = self.input("last", Type::i32(["b"]));
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
-        let length = &past + &last + 1.0;
+        let length = if depends_on_length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
         let context = Context { past: Some(past), ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length }, last)
     }

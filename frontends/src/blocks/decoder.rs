@@ -1,52 +1,201 @@
-//! Entries that every decoder has.
+//! Decoders as data, and the entries that every decoder has.
 
-use castiron_ir::op::Gather;
-use castiron_ir::{BuildError, Entry, Value};
+use castiron_ir::op::{BinaryOp, Gather, ReduceKind};
+use castiron_ir::{BuildError, DType, Dim, Entry, Value};
 
-use super::{Inventory, ModelBuilder, Tokens};
+use super::{Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens, alibi};
 
-/// A causal model of token sequences, in parts that its entries put together.
-pub trait Decoder {
-    /// Embeddings and layers: vectors `[b, s, n]`.
-    fn layers(&self, m: &ModelBuilder<'_>, tokens: &Tokens) -> Value;
+/// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// Scope of all tensors but the matrix of scores, and the table of tokens if that is it.
+    pub prefix: String,
+    /// Width of the layers.
+    pub width: Size,
+    /// Before the layers.
+    pub embedding: Embedding,
+    /// Rotary tables that layers take.
+    pub rotary: Vec<Rotary>,
+    /// Number of query heads whose scores fall with the distance (ALiBi), and of key heads.
+    pub alibi: Option<Alibi>,
+    /// Name of the list of layers.
+    pub layers_name: &'static str,
+    /// The layers.
+    pub layers: Vec<Layer>,
+    /// After the layers.
+    pub final_norm: Option<NamedNorm>,
+    /// A layer without bias that makes vectors as wide as the table of tokens.
+    pub projection: Option<&'static str>,
+    /// Scores of the next token.
+    pub scores: Scores,
+    /// Positions that can be told apart.
+    pub max_positions: Option<usize>,
+    /// Patterns of names of tensors that no computation needs.
+    pub known_unused: &'static [&'static str],
+}
+
+/// Heads whose scores are lowered in proportion to the distance of a key.
+#[derive(Clone, Debug)]
+pub struct Alibi {
+    /// Query heads.
+    pub heads: usize,
+    /// Key heads.
+    pub kv_heads: usize,
+    /// Factor of all slopes.
+    pub scale: f64,
+}
+
+/// The matrix of scores of the next token.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// Name of the matrix.
+    pub matrix: String,
+    /// Name of a bias.
+    pub bias: Option<&'static str>,
+    /// Factor of the scores.
+    pub scale: f64,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f64>,
+}
+
+impl Scores {
+    /// A matrix and no more.
+    pub fn plain(matrix: String) -> Scores {
+        Scores { matrix, bias: None, scale: 1.0, soft_cap: None }
+    }
+}
+
+/// What classifies sequences: the layer `score`, without bias, on the last token that is no padding.
+#[derive(Clone, Debug)]
+pub struct SequenceHead {
+    /// Number of labels.
+    pub labels: Size,
+    /// Token that pads rows; nothing if no row is padded.
+    pub pad: Option<u32>,
+}
+
+impl Decoder {
+    /// Vectors `[b, s, n]` after the last layer.
+    fn layers(&self, m: &ModelBuilder<'_>, tokens: &Tokens) -> Value {
+        let mut m = m.with_rotary(&self.rotary, tokens);
+        if let Some(alibi) = &self.alibi {
+            m.context.bias = Some(m.alibi(alibi));
+        }
+        let x = m.embedded(&self.prefix, &self.embedding, tokens);
+        m.scope(&self.prefix).layers(self.layers_name, &self.layers, &x, |m, layer, x| m.layer(x, layer))
+    }
 
     /// What comes after the last layer and sees each token alone.
-    fn final_norm(&self, m: &ModelBuilder<'_>, x: &Value) -> Value;
+    fn normalised(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
+        let m = m.scope(&self.prefix);
+        let x = match &self.final_norm {
+            Some((name, norm)) => m.norm(name, x, norm),
+            None => x.clone(),
+        };
+        match self.projection {
+            Some(name) => m.linear(name, &x, [&self.width, &self.embedding.width], LinearKind::PLAIN),
+            None => x,
+        }
+    }
 
     /// Scores of the next token, `[.., vocab]`.
-    fn logits(&self, m: &ModelBuilder<'_>, x: &Value) -> Value;
+    fn logits(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
+        let Scores { matrix, bias, scale, soft_cap } = &self.scores;
+        let (vocab, width) = (&self.embedding.vocab, &self.embedding.width);
+        let mut logits = x.linear(&m.param(matrix, &[vocab, width]));
+        if let Some(name) = bias {
+            logits = logits + m.param(name, &[vocab]);
+        }
+        if *scale != 1.0 {
+            logits = logits * *scale;
+        }
+        match soft_cap {
+            Some(cap) => (logits * (1.0 / cap)).unary(castiron_ir::op::UnaryOp::Tanh) * *cap,
+            None => logits,
+        }
+    }
+
+    /// The entries of a base model: `forward`, a whole sequence to `last_hidden_state`; and, where the
+    /// checkpoint says how sentences are embedded, `embed`.
+    ///
+    /// # Errors
+    /// The first op that could not be applied.
+    pub fn hidden_entries(&self, tensors: &Inventory<'_>, pooling: Option<Pooling>) -> Result<Vec<Entry>, BuildError> {
+        let hidden = |m: &ModelBuilder<'_>, tokens: &Tokens| self.normalised(m, &self.layers(m, tokens));
+        let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| {
+            let (m, tokens) = m.whole_sequence();
+            vec![("last_hidden_state", hidden(&m, &tokens))]
+        })?];
+        if let Some(pooling) = pooling {
+            entries.push(ModelBuilder::entry("embed", tensors, |m| {
+                let (m, tokens) = m.whole_sequence();
+                vec![("sentence_embedding", m.pool(&hidden(&m, &tokens), pooling))]
+            })?);
+        }
+        Ok(entries)
+    }
+
+    /// The entries of a language model: `forward`, a whole sequence to the `logits` of every token; and
+    /// `step`, a continuation to the `logits` after the tokens at the positions `last: i32[b]`, and to the
+    /// `best` token there: `i32[b]`, the first of the largest logits.
+    ///
+    /// # Errors
+    /// The first op that could not be applied.
+    pub fn language_model_entries(&self, tensors: &Inventory<'_>) -> Result<Vec<Entry>, BuildError> {
+        let forward = ModelBuilder::entry("forward", tensors, |m| {
+            let (m, tokens) = m.whole_sequence();
+            let x = self.normalised(&m, &self.layers(&m, &tokens));
+            vec![("logits", self.logits(&m, &x))]
+        })?;
+        let step = ModelBuilder::entry("step", tensors, |m| {
+            let (m, tokens, last) = m.next_tokens(self.rotary.iter().any(|rotary| rotary.growth.is_some()));
+            let x = self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
+            let logits = self.logits(&m, &self.normalised(&m, &x));
+            let best = logits.arg_max_last();
+            vec![("logits", logits), ("best", best)]
+        })?;
+        Ok(vec![forward, step])
+    }
+
+    /// The entry `forward` of a classifier: a whole sequence to the `logits` of its labels.
+    ///
+    /// # Errors
+    /// The first op that could not be applied.
+    pub fn sequence_entries(&self, tensors: &Inventory<'_>, head: &SequenceHead) -> Result<Vec<Entry>, BuildError> {
+        let forward = ModelBuilder::entry("forward", tensors, |m| {
+            let (m, tokens) = m.whole_sequence();
+            let x =
+                self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last_token(&tokens, head.pad)]);
+            let x = self.normalised(&m, &x);
+            vec![("logits", m.linear("score", &x, [&self.embedding.width, &head.labels], LinearKind::PLAIN))]
+        })?;
+        Ok(vec![forward])
+    }
 }
 
-/// The entry `forward` of a base model: a whole sequence to `last_hidden_state`.
-///
-/// # Errors
-/// The first op that could not be applied.
-pub fn hidden_entries(model: &impl Decoder, tensors: &Inventory<'_>) -> Result<Vec<Entry>, BuildError> {
-    let forward = ModelBuilder::entry("forward", tensors, |m| {
-        let (m, tokens) = m.whole_sequence();
-        vec![("last_hidden_state", model.final_norm(&m, &model.layers(&m, &tokens)))]
-    })?;
-    Ok(vec![forward])
+/// Place of the last token of each row that does not pad, `i32[b]`.
+fn last_token(tokens: &Tokens, pad: Option<u32>) -> Value {
+    let (b, s) = (tokens.ids.dim(0), tokens.ids.dim(1));
+    let place = tokens.ids.builder().iota([b, s], 1);
+    let place = match pad {
+        Some(pad) => {
+            let is_real = tokens.ids.binary(BinaryOp::Ne, &tokens.ids.constant(pad.into()));
+            place * is_real.cast(DType::I32)
+        }
+        None => place,
+    };
+    place.reduce(ReduceKind::Max, &[1]).reshape([tokens.ids.dim(0)])
 }
 
-/// The entries of a language model: `forward`, a whole sequence to the `logits` of every token; and
-/// `step`, a continuation to the `logits` after the tokens at the positions `last: i32[b]`, and to the
-/// `best` token there: `i32[b]`, the first of the largest logits.
-///
-/// # Errors
-/// The first op that could not be applied.
-pub fn language_model_entries(model: &impl Decoder, tensors: &Inventory<'_>) -> Result<Vec<Entry>, BuildError> {
-    let forward = ModelBuilder::entry("forward", tensors, |m| {
-        let (m, tokens) = m.whole_sequence();
-        let x = model.final_norm(&m, &model.layers(&m, &tokens));
-        vec![("logits", model.logits(&m, &x))]
-    })?;
-    let step = ModelBuilder::entry("step", tensors, |m| {
-        let (m, tokens, last) = m.next_tokens();
-        let x = model.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
-        let logits = model.logits(&m, &model.final_norm(&m, &x));
-        let best = logits.arg_max_last();
-        vec![("logits", logits), ("best", best)]
-    })?;
-    Ok(vec![forward, step])
+impl ModelBuilder<'_> {
+    /// What ALiBi (arXiv:2108.12409) adds to the scores, but for what all keys of a query have in common:
+    /// `slope · position of the key`, `[1, g, r, 1, t]`.
+    fn alibi(&self, alibi: &Alibi) -> Value {
+        let (g, r) = (alibi.kv_heads, alibi.heads / alibi.kv_heads);
+        let slopes = alibi::slopes(alibi.heads).iter().map(|slope| slope * alibi.scale).collect();
+        let one = || Dim::from(1);
+        let slopes = self.builder.vector(slopes).reshape([one(), g.into(), r.into(), one(), one()]);
+        let keys = if self.context.past.is_some() { "c" } else { "s" };
+        slopes * self.builder.iota([Dim::symbol(keys)], 0).cast(DType::F32)
+    }
 }

@@ -15,46 +15,31 @@ pub enum Layout {
     InputOutput,
 }
 
-/// A dense layer `x·W + b`: tensors `weight` and, where asked for, `bias`.
-#[derive(Clone, Debug)]
-pub struct Linear {
-    /// Width of `x`.
-    pub input: Size,
-    /// Width of the result.
-    pub output: Size,
-    /// Whether `b` is added.
-    pub bias: bool,
+/// How a dense layer `x·W + b` is stored: tensors `weight` and, where asked for, `bias`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinearKind {
     /// Order of the weight's axes.
     pub layout: Layout,
+    /// Whether `b` is added.
+    pub bias: bool,
 }
 
-/// Makes a dense layer of one kind from its input and output widths.
-pub type LinearKind = fn(&Size, &Size) -> Linear;
-
-impl Linear {
+impl LinearKind {
     /// PyTorch's layer without a bias.
-    pub fn plain(input: &Size, output: &Size) -> Linear {
-        Linear { input: input.clone(), output: output.clone(), bias: false, layout: Layout::OutputInput }
-    }
-
+    pub const PLAIN: LinearKind = LinearKind::with_bias(false);
     /// PyTorch's layer with a bias.
-    pub fn biased(input: &Size, output: &Size) -> Linear {
-        Linear { bias: true, ..Linear::plain(input, output) }
-    }
-
+    pub const BIASED: LinearKind = LinearKind::with_bias(true);
     /// GPT-2's `Conv1D`, which has a bias.
-    pub fn conv1d(input: &Size, output: &Size) -> Linear {
-        Linear { layout: Layout::InputOutput, ..Linear::biased(input, output) }
-    }
+    pub const CONV1D: LinearKind = LinearKind { layout: Layout::InputOutput, bias: true };
 
-    /// [`Linear::biased`] or [`Linear::plain`].
-    pub fn with_bias(bias: bool) -> LinearKind {
-        if bias { Linear::biased } else { Linear::plain }
+    /// PyTorch's layer.
+    pub const fn with_bias(bias: bool) -> LinearKind {
+        LinearKind { layout: Layout::OutputInput, bias }
     }
 }
 
-/// A norm over the last axis: tensors `weight` and, for layer norm, `bias`.
-#[derive(Clone, Debug)]
+/// A norm over the last axis: tensors `weight` and `bias`, as far as it has them.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Norm {
     /// Which norm.
     pub kind: NormKind,
@@ -62,10 +47,37 @@ pub struct Norm {
     pub width: Size,
     /// Added to the mean square.
     pub eps: f64,
+    /// Factor of each channel.
+    pub weight: NormWeight,
+    /// Whether something is added to each channel.
+    pub bias: bool,
+}
+
+/// Factor of each channel after a [`Norm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeight {
+    /// One.
+    None,
+    /// The tensor `weight`.
+    Stored,
+    /// The tensor `weight`, plus one: what Gemma stores is centred at zero.
+    PlusOne,
+}
+
+impl Norm {
+    /// Root mean square with a weight.
+    pub fn rms(width: &Size, eps: f64) -> Norm {
+        Norm { kind: NormKind::Rms, width: width.clone(), eps, weight: NormWeight::Stored, bias: false }
+    }
+
+    /// Mean and deviation with weight and bias.
+    pub fn layer(width: &Size, eps: f64) -> Norm {
+        Norm { kind: NormKind::Layer, bias: true, ..Norm::rms(width, eps) }
+    }
 }
 
 /// `act(x·A + a)·B + b`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
     /// Width of `x` and the result.
     pub width: Size,
@@ -79,8 +91,8 @@ pub struct Mlp {
     pub linear: LinearKind,
 }
 
-/// `(act(x·G + g) ⊙ (x·U + u))·D + d`: layers `gate_proj`, `up_proj` and `down_proj`.
-#[derive(Clone, Debug)]
+/// `(act(x·G + g) ⊙ (x·U + u))·D + d`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct GatedMlp {
     /// Width of `x` and the result.
     pub width: Size,
@@ -88,8 +100,21 @@ pub struct GatedMlp {
     pub inner: Size,
     /// Applied to the gate.
     pub activation: UnaryOp,
+    /// Names of the layers of gate and up.
+    pub gate: Gate,
+    /// Name of the layer after them.
+    pub down: &'static str,
     /// Whether the layers have biases.
     pub bias: bool,
+}
+
+/// Names of the layers that make the gate and what it gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// One layer for each: gate, up.
+    Separate([&'static str; 2]),
+    /// One layer, the gate's rows first.
+    Joint(&'static str),
 }
 
 impl ModelBuilder<'_> {
@@ -98,47 +123,63 @@ impl ModelBuilder<'_> {
         self.param(name, &[rows, width]).gather(0, indices)
     }
 
-    /// A dense layer.
-    pub fn linear(&self, name: &str, x: &Value, layer: &Linear) -> Value {
+    /// A dense layer between the widths `[input, output]`.
+    pub fn linear(&self, name: &str, x: &Value, [input, output]: [&Size; 2], kind: LinearKind) -> Value {
         let m = self.scope(name);
-        let product = match layer.layout {
-            Layout::OutputInput => x.linear(&m.param("weight", &[&layer.output, &layer.input])),
+        let product = match kind.layout {
+            Layout::OutputInput => x.linear(&m.param("weight", &[output, input])),
             Layout::InputOutput => {
-                let weight = m.param("weight", &[&layer.input, &layer.output]);
+                let weight = m.param("weight", &[input, output]);
                 x.apply(Dot { batch: vec![], contract: vec![(x.rank().saturating_sub(1), 0)] }, &[&weight])
             }
         };
-        if layer.bias { product + m.param("bias", &[&layer.output]) } else { product }
+        if kind.bias { product + m.param("bias", &[output]) } else { product }
     }
 
     /// A norm.
     pub fn norm(&self, name: &str, x: &Value, norm: &Norm) -> Value {
         let m = self.scope(name);
-        let mut operands = vec![x.clone(), m.param("weight", &[&norm.width])];
-        if norm.kind == NormKind::Layer {
-            operands.push(m.param("bias", &[&norm.width]));
-        }
-        let op = op::Norm { kind: norm.kind, eps: norm.eps };
-        self.expand("norm", &op, &operands.iter().collect::<Vec<_>>())
+        let weight = || m.param("weight", &[&norm.width]);
+        let weight = match norm.weight {
+            NormWeight::None => None,
+            NormWeight::Stored => Some(weight()),
+            NormWeight::PlusOne => Some(weight() + 1.0),
+        };
+        let bias = norm.bias.then(|| m.param("bias", &[&norm.width]));
+        let operands: Vec<&Value> = [x].into_iter().chain(&weight).chain(&bias).collect();
+        self.expand("norm", &op::Norm { kind: norm.kind, eps: norm.eps }, &operands)
+    }
+
+    /// A norm before its weight and bias.
+    pub(super) fn unweighted_norm(&self, x: &Value, norm: &Norm) -> Value {
+        self.expand("norm", &op::Norm { kind: norm.kind, eps: norm.eps }, &[x])
     }
 
     /// A two-layer perceptron.
     pub fn mlp(&self, name: &str, x: &Value, mlp: &Mlp) -> Value {
         let m = self.scope(name);
-        let inner = m.linear(mlp.layers[0], x, &(mlp.linear)(&mlp.width, &mlp.inner)).unary(mlp.activation);
-        m.linear(mlp.layers[1], &inner, &(mlp.linear)(&mlp.inner, &mlp.width))
+        let inner = m.linear(mlp.layers[0], x, [&mlp.width, &mlp.inner], mlp.linear).unary(mlp.activation);
+        m.linear(mlp.layers[1], &inner, [&mlp.inner, &mlp.width], mlp.linear)
     }
 
     /// A gated perceptron.
     pub fn gated_mlp(&self, name: &str, x: &Value, mlp: &GatedMlp) -> Value {
         let (m, width, inner) = (self.scope(name), &mlp.width, &mlp.inner);
         let mut operands = vec![x.clone()];
-        operands.extend(["gate_proj.weight", "up_proj.weight"].map(|name| m.param(name, &[inner, width])));
-        if mlp.bias {
-            operands.extend(["gate_proj.bias", "up_proj.bias"].map(|name| m.param(name, &[inner])));
+        match mlp.gate {
+            Gate::Separate(names) => {
+                operands.extend(names.map(|name| m.scope(name).param("weight", &[inner, width])));
+                operands.extend(names.iter().filter(|_| mlp.bias).map(|name| m.scope(name).param("bias", &[inner])));
+            }
+            Gate::Joint(name) => {
+                let (joint, n) = (m.scope(name), inner.value());
+                let halves = |t: &Value| [t.slice(0, 0, n), t.slice(0, n, 2 * n)];
+                operands.extend(halves(&joint.param("weight", &[&(inner * 2), width])));
+                operands.extend(mlp.bias.then(|| halves(&joint.param("bias", &[&(inner * 2)]))).into_iter().flatten());
+            }
         }
         let op = op::GatedMlp { activation: mlp.activation };
         let gated = m.expand("gated_mlp", &op, &operands.iter().collect::<Vec<_>>());
-        m.linear("down_proj", &gated, &Linear::with_bias(mlp.bias)(inner, width))
+        m.linear(mlp.down, &gated, [inner, width], LinearKind::with_bias(mlp.bias))
     }
 }

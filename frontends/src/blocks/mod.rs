@@ -1,27 +1,34 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
-//! [`Inventory`], [`Size`]), layers ([`Linear`], [`Norm`], [`Attention`], [`Mlp`], [`GatedMlp`],
-//! [`Rotary`], [`Pooling`]) and whole entries ([`Decoder`]).
+//! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
+//! [`GatedMlp`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
+//! [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
 //! plain ops. No block knows which model uses it.
 
+mod alibi;
 mod attention;
 mod context;
 mod decoder;
 mod dense;
+mod embedding;
 pub mod frequencies;
 mod inventory;
+mod layer;
 mod pooling;
 mod rotary;
+mod runs;
 mod scope;
 mod size;
 
-pub use attention::{Attention, Projections};
+pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
 pub use context::{Context, Tokens};
-pub use decoder::{Decoder, hidden_entries, language_model_entries};
-pub use dense::{GatedMlp, Layout, Linear, LinearKind, Mlp, Norm};
+pub use decoder::{Alibi, Decoder, Scores, SequenceHead};
+pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
+pub use embedding::{Embedding, Positions};
 pub use inventory::{Inventory, SameValues, TensorError};
+pub use layer::{FeedForward, Layer, NamedNorm};
 pub use pooling::{Pooling, PoolingMode};
-pub use rotary::{Growth, Rotary, RotaryTables};
+pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};
 pub use scope::ModelBuilder;
 pub use size::Size;

@@ -3,7 +3,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{BinaryOp, ReduceKind, UnaryOp};
 
-use super::{Linear, ModelBuilder, Size};
+use super::{LinearKind, ModelBuilder, Size};
 
 /// Which token vectors make the sequence's, in sentence-transformers' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl ModelBuilder<'_> {
 
     /// BERT's pooler: `tanh` of a dense layer on the first token.
     pub fn pooler(&self, name: &str, x: &Value, width: &Size) -> Value {
-        self.linear(name, &self.first_token(x), &Linear::biased(width, width)).unary(UnaryOp::Tanh)
+        self.linear(name, &self.first_token(x), [width, width], LinearKind::BIASED).unary(UnaryOp::Tanh)
     }
 
     /// Sentence embeddings `[b, n]` of token vectors `[b, s, n]`.

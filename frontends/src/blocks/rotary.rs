@@ -13,8 +13,24 @@ pub struct Rotary {
     pub frequencies: Vec<f32>,
     /// Factor of cosines and sines.
     pub scale: f64,
-    /// Lowers the frequencies of sequences beyond a length.
+    /// Changes the frequencies of sequences beyond a length.
     pub growth: Option<Growth>,
+    /// Whether channels `2i` and `2i + 1` are a pair, rather than `i` and `i + d/2`.
+    pub interleaved: bool,
+}
+
+/// How frequencies depend on the length of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Growth {
+    /// They sink beyond a length.
+    Dynamic(DynamicNtk),
+    /// Others hold for rows longer than a length (LongRoPE, arXiv:2402.13753).
+    Long {
+        /// The longest row of the ordinary frequencies.
+        beyond: usize,
+        /// Radians per position of each pair, for longer rows.
+        frequencies: Vec<f32>,
+    },
 }
 
 /// Dynamic NTK scaling: beyond `positions`, frequency `j` of `d/2` is multiplied by
@@ -22,7 +38,7 @@ pub struct Rotary {
 ///
 /// That is transformers' `base · (…)^(d/(d-2))` with the base taken out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Growth {
+pub struct DynamicNtk {
     /// Growth of the context that the scaling aims at.
     pub factor: f64,
     /// Length up to which nothing changes.
@@ -37,9 +53,28 @@ pub struct RotaryTables {
     pub cos: Value,
     /// Sines.
     pub sin: Value,
+    /// Whether neighbours among the channels are pairs.
+    pub interleaved: bool,
 }
 
 impl RotaryTables {
+    /// Queries or keys with the first channels of all pairs before the second ones. Their products do not
+    /// depend on the order of channels, so that it is not restored.
+    pub(super) fn pairs_apart(&self, x: &Value) -> Value {
+        let (Some(pairs), true) = (self.cos.ty().shape.last().and_then(Dim::as_constant), self.interleaved) else {
+            return x.clone();
+        };
+        let (axis, shape) = (x.rank() - 1, x.ty().shape);
+        let split = [&shape[..axis], &[pairs.into(), 2.into()]].concat();
+        let mut axes: Vec<usize> = (0..=axis + 1).collect();
+        axes.swap(axis, axis + 1);
+        let turned = x.slice(axis, 0, 2 * pairs).reshape(split).transpose(&axes);
+        let turned = turned.reshape([&shape[..axis], &[(2 * pairs).into()]].concat());
+        let rest = x.slice(axis, 2 * pairs, shape[axis].clone());
+        let all_turn = shape[axis] == Dim::from(2 * pairs);
+        if all_turn { turned } else { x.builder().concat(axis, &[&turned, &rest]) }
+    }
+
     /// The same tables with one axis less, for keys `[b, s, g, d]`.
     pub(super) fn without_group(&self) -> RotaryTables {
         let drop_axis = |table: &Value| {
@@ -47,34 +82,51 @@ impl RotaryTables {
             shape.remove(2);
             table.reshape(shape)
         };
-        RotaryTables { cos: drop_axis(&self.cos), sin: drop_axis(&self.sin) }
+        RotaryTables { cos: drop_axis(&self.cos), sin: drop_axis(&self.sin), ..*self }
     }
 }
 
 impl ModelBuilder<'_> {
     /// The same builder for layers that rotate queries and keys by the tokens' positions.
-    pub fn with_rotary(&self, rotary: &Rotary, tokens: &Tokens) -> Self {
-        let mut frequencies = self.builder.vector(rotary.frequencies.iter().map(|&f| f.into()).collect());
-        if let Some(growth) = rotary.growth {
-            frequencies = frequencies * growth.factors(rotary.frequencies.len(), &tokens.length);
+    pub fn with_rotary(&self, rotary: &[Rotary], tokens: &Tokens) -> Self {
+        let tables = rotary.iter().map(|r| self.rotary_tables(r, tokens)).collect();
+        self.with_context(super::Context { rotary: tables, ..self.context.clone() })
+    }
+
+    fn rotary_tables(&self, rotary: &Rotary, tokens: &Tokens) -> RotaryTables {
+        let vector = |frequencies: &[f32]| self.builder.vector(frequencies.iter().map(|&f| f.into()).collect());
+        let mut frequencies = vector(&rotary.frequencies);
+        match &rotary.growth {
+            None => {}
+            Some(Growth::Dynamic(growth)) => {
+                frequencies = frequencies * growth.factors(rotary.frequencies.len(), &tokens.length);
+            }
+            Some(Growth::Long { beyond, frequencies: long }) => {
+                let length = each_row(&tokens.length);
+                let is_long = length.binary(BinaryOp::Gt, &length.constant(*beyond as f64));
+                frequencies = is_long.select(&vector(long), &frequencies);
+            }
         }
         let at = &tokens.positions;
         let one = || Dim::from(1);
         let angles = at.cast(DType::F32).reshape([at.dim(0), at.dim(1), one(), one(), one()]) * frequencies;
         let scaled = |table: Value| if rotary.scale == 1.0 { table } else { table * rotary.scale };
-        let tables = RotaryTables { cos: scaled(angles.unary(Cos)), sin: scaled(angles.unary(Sin)) };
-        self.with_context(super::Context { rotary: Some(tables), ..self.context.clone() })
+        RotaryTables { cos: scaled(angles.unary(Cos)), sin: scaled(angles.unary(Sin)), interleaved: rotary.interleaved }
     }
 }
 
-impl Growth {
+/// `[b]` as `[b, 1, 1, 1, 1]`.
+fn each_row(x: &Value) -> Value {
+    let one = || Dim::from(1);
+    x.reshape([x.dim(0), one(), one(), one(), one()])
+}
+
+impl DynamicNtk {
     /// What each of `pairs` frequencies is multiplied by at the lengths `i32[b]`: `[b, 1, 1, 1, pairs]`.
     /// Each row goes by its own length, so that rows of a batch do not depend on one another.
     fn factors(self, pairs: usize, length: &Value) -> Value {
         let positions = self.positions as f64;
-        let length = length.binary(BinaryOp::Max, &length.constant(positions)).cast(DType::F32);
-        let one = || Dim::from(1);
-        let length = length.reshape([length.dim(0), one(), one(), one(), one()]);
+        let length = each_row(&length.binary(BinaryOp::Max, &length.constant(positions)).cast(DType::F32));
         let stretch = length * self.factor / positions - (self.factor - 1.0);
         let exponent = |j: usize| -2.0 * j as f64 / (2 * pairs - 2) as f64;
         stretch.binary(BinaryOp::Pow, &stretch.builder().vector((0..pairs).map(exponent).collect()))

@@ -4,9 +4,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use castiron_ir::op::Extent;
 use castiron_ir::op::fused::FusedOp;
-use castiron_ir::{BuildError, Builder, Entry, State, Type, Value, template};
+use castiron_ir::{BuildError, Builder, DType, Dim, Entry, State, Type, Value, template};
 
+use super::runs::{Run, runs};
 use super::{Context, Inventory, Size};
 
 /// Name of the loop index in templates of tensor and state names.
@@ -23,8 +25,29 @@ pub struct ModelBuilder<'a> {
     tensors: &'a Inventory<'a>,
     states: Rc<RefCell<Vec<State>>>,
     scope: String,
-    /// How often the innermost loop runs; `None` outside of loops.
+    layer: LayerIndex,
+}
+
+/// Which layer is being written: `period · i + offset` in iteration `i` of a loop.
+#[derive(Clone, Copy, Debug, Default)]
+struct LayerIndex {
+    /// How often the loop runs; `None` for a layer that stands alone.
     iterations: Option<usize>,
+    period: usize,
+    offset: usize,
+}
+
+impl LayerIndex {
+    /// As templates of names write it: `{i}`, `{2i+1}`, `7`.
+    fn template(self) -> String {
+        let LayerIndex { iterations, period, offset } = self;
+        if iterations.is_none() {
+            return offset.to_string();
+        }
+        let factor = if period == 1 { String::new() } else { period.to_string() };
+        let offset = if offset == 0 { String::new() } else { format!("+{offset}") };
+        format!("{{{factor}{INDEX}{offset}}}")
+    }
 }
 
 impl<'a> ModelBuilder<'a> {
@@ -43,7 +66,7 @@ impl<'a> ModelBuilder<'a> {
             tensors,
             states: Rc::default(),
             scope: String::new(),
-            iterations: None,
+            layer: LayerIndex::default(),
         };
         let outputs = body(&m);
         let results: Vec<&Value> = outputs.iter().map(|(_, value)| value).collect();
@@ -71,8 +94,9 @@ impl<'a> ModelBuilder<'a> {
     /// A tensor of the checkpoint, named relative to the scope.
     pub fn param(&self, name: &str, shape: &[&Size]) -> Value {
         let name = format!("{}{name}", self.scope);
-        for i in 0..self.iterations.unwrap_or(1) {
-            let index = |symbol: &str| (symbol == INDEX && self.iterations.is_some()).then_some(i);
+        let iterations = self.layer.iterations;
+        for i in 0..iterations.unwrap_or(1) {
+            let index = |symbol: &str| (symbol == INDEX && iterations.is_some()).then_some(i);
             match template::expand(&name, &index) {
                 Ok(instance) => self.tensors.request(&instance, shape),
                 Err(error) => self.builder.fail("param", error.to_string()),
@@ -81,27 +105,50 @@ impl<'a> ModelBuilder<'a> {
         self.builder.param(name, shape.iter().map(|s| s.value()))
     }
 
-    /// The layers `name.0`, `name.1`, …, each applied to the result of the one before.
-    pub fn repeat(
+    /// The layers `name.0`, `name.1`, …, each applied to the result of the one before. Layers that repeat
+    /// a pattern become one loop over the pattern.
+    pub fn layers<L: PartialEq>(
         &self,
         name: &str,
-        count: usize,
+        layers: &[L],
         x: &Value,
-        layer: impl FnOnce(&ModelBuilder<'a>, &Value) -> Value,
+        write: impl Fn(&ModelBuilder<'a>, &L, &Value) -> Value,
     ) -> Value {
+        let mut x = x.clone();
+        for Run { start, period, count } in runs(layers) {
+            let pattern = &layers[start..start + period];
+            let write_all = |m: &ModelBuilder<'a>, iterations: Option<usize>, x: &Value| {
+                pattern.iter().enumerate().fold(x.clone(), |x, (j, layer)| {
+                    let layer_index = LayerIndex { iterations, period, offset: start + j };
+                    let scope = format!("{}{name}.{}.", m.scope, layer_index.template());
+                    write(&ModelBuilder { layer: layer_index, scope, ..m.clone() }, layer, &x)
+                })
+            };
+            x = match count {
+                1 => write_all(self, None, &x),
+                _ => self.repeat(count, &x, |m, x| write_all(m, Some(count), x)),
+            };
+        }
+        x
+    }
+
+    /// A loop whose body sees the context.
+    fn repeat(&self, count: usize, x: &Value, body: impl FnOnce(&ModelBuilder<'a>, &Value) -> Value) -> Value {
         let body = |inner: &Builder, values: &[Value]| {
             let (x, shared) = values.split_at(1);
-            let mut m = self.scope(&format!("{name}.{{{INDEX}}}")).with_context(self.context.rebound(shared));
-            (m.builder, m.iterations) = (inner.clone(), Some(count));
-            vec![layer(&m, &x[0])]
+            let mut m = self.with_context(self.context.rebound(shared));
+            m.builder = inner.clone();
+            vec![body(&m, &x[0])]
         };
         self.builder.repeat(count, INDEX, &[x], &self.context.values(), body).swap_remove(0)
     }
 
     /// Number of the current layer as `f32[]`, counted from 1.
     pub(super) fn layer_number(&self) -> Value {
-        let of = castiron_ir::Dim::symbol(INDEX) + castiron_ir::Dim::from(1);
-        self.builder.apply(castiron_ir::op::Extent { of }, &[]).cast(castiron_ir::DType::F32)
+        let LayerIndex { iterations, period, offset } = self.layer;
+        let number = Dim::from(offset + 1);
+        let of = if iterations.is_some() { Dim::symbol(INDEX) * Dim::from(period) + number } else { number };
+        self.builder.apply(Extent { of }, &[]).cast(DType::F32)
     }
 
     /// Appends rows `[b, …, s, …]` to the layer's cache at each batch entry's position; gives the
@@ -109,8 +156,8 @@ impl<'a> ModelBuilder<'a> {
     pub(super) fn cached(&self, name: &str, axis: usize, rows: &Value, position: &Value) -> Value {
         let mut ty = rows.ty();
         ty.shape[axis] = "c".into();
-        let name = format!("layers.{{{INDEX}}}.{name}");
-        self.states.borrow_mut().push(State { name: name.clone(), instances: self.iterations, ty: ty.clone() });
+        let name = format!("layers.{}.{name}", self.layer.template());
+        self.states.borrow_mut().push(State { name: name.clone(), instances: self.layer.iterations, ty: ty.clone() });
         self.builder.state_update(&name, ty, axis, rows, position)
     }
 

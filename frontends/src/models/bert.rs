@@ -1,22 +1,33 @@
 //! BERT: bidirectional encoder, layer norms after each block, learned positions, token types.
 //! Sources: arXiv:1810.04805; transformers `models/bert/modeling_bert.py`.
 
-use castiron_ir::op::{NormKind, UnaryOp};
-use castiron_ir::{Entry, Type, Value};
+use castiron_ir::op::UnaryOp;
+use castiron_ir::{Type, Value};
 
-use super::{Head, ModelError};
-use crate::blocks::{Attention, Inventory, Linear, Mlp, ModelBuilder, Norm, Pooling, Projections, Size};
+use super::ModelError;
+use super::family::{Built, Family, Head, Request};
+use crate::blocks::{Attention, FeedForward, Inventory, Layer, LinearKind, Mlp, ModelBuilder, Norm, Projections, Size};
 use crate::config::ConfigReader;
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "bert",
+    architectures: &[
+        ("BertModel", Head::None),
+        ("BertForMaskedLM", Head::MaskedTokens),
+        ("BertForSequenceClassification", Head::Sequence),
+        ("BertForTokenClassification", Head::Tokens),
+        ("BertForQuestionAnswering", Head::Span),
+    ],
+    build,
+};
 
 struct Bert {
     prefix: String,
-    layers: usize,
+    layers: Vec<Layer>,
     vocab: Size,
     positions: Size,
     types: Size,
     width: Size,
-    attention: Attention,
-    mlp: Mlp,
     norm: Norm,
     activation: UnaryOp,
     labels: Size,
@@ -25,13 +36,8 @@ struct Bert {
     head_bias: String,
 }
 
-pub(super) fn entries(
-    config: &ConfigReader<'_>,
-    tensors: &Inventory<'_>,
-    head: Head,
-    labels: usize,
-    pooling: Option<Pooling>,
-) -> Result<Vec<Entry>, ModelError> {
+fn build(request: &Request<'_>) -> Result<Built, ModelError> {
+    let &Request { config, tensors, head, ref labels, pooling } = request;
     let model = Bert::read(config, tensors, labels)?;
     let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| model.forward(m, tensors, head))?];
     if head == Head::None {
@@ -48,15 +54,13 @@ pub(super) fn entries(
         _ => known_unused.push("*pooler.*"),
     }
     tensors.check(&known_unused)?;
-    Ok(entries)
+    Ok(Built { entries, max_positions: Some(model.positions.value()), recompute_beyond: None })
 }
 
 impl Bert {
-    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>, labels: usize) -> Result<Bert, ModelError> {
-        let (width, heads) = (config.extent("hidden_size")?, config.extent("num_attention_heads")?);
-        if !width.value().is_multiple_of(heads.value()) {
-            return Err(config.invalid("num_attention_heads", "a divisor of hidden_size").into());
-        }
+    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>, labels: &Size) -> Result<Bert, ModelError> {
+        let width = config.extent("hidden_size")?;
+        let heads = config.equal_heads("num_attention_heads", "hidden_size", &width)?;
         for key in ["is_decoder", "add_cross_attention"] {
             if config.flag(key, false)? {
                 return Err(config.invalid(key, "false").into());
@@ -65,42 +69,38 @@ impl Bert {
         if config.text("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
             return Err(config.invalid("position_embedding_type", "absolute").into());
         }
-        let head_dim = Size::new(width.value() / heads.value(), "hidden_size / num_attention_heads");
         let activation = config.activation("hidden_act", "gelu")?;
         let prefix = tensors.prefix("bert.");
         let tie = config.flag("tie_word_embeddings", true)?;
         let embedding = format!("{prefix}embeddings.word_embeddings.weight");
         let (embedding, head) = tensors.tied(&embedding, "cls.predictions.decoder.weight", tie);
         let (_, head_bias) = tensors.tied("cls.predictions.bias", "cls.predictions.decoder.bias", tie);
-        let eps = config.positive("layer_norm_eps")?.unwrap_or(1e-12);
+        let norm = Norm::layer(&width, config.positive("layer_norm_eps")?.unwrap_or(1e-12));
+        let attention = Attention {
+            projections: Projections::Separate(["self.query", "self.key", "self.value"]),
+            linear: LinearKind::BIASED,
+            output: ("output.dense", LinearKind::BIASED),
+            causal: false,
+            ..Attention::causal(&width, &heads.heads, &heads.head_dim)
+        };
+        let mlp = Mlp {
+            width: width.clone(),
+            inner: config.extent("intermediate_size")?,
+            activation,
+            layers: ["intermediate.dense", "output.dense"],
+            linear: LinearKind::BIASED,
+        };
+        let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
+        let layer = Layer::post_norm(("attention", attention), ("", FeedForward::Plain(mlp)), norms, &norm);
         Ok(Bert {
             prefix,
-            layers: config.layers("num_hidden_layers")?,
+            layers: vec![layer; config.layers("num_hidden_layers")?],
             vocab: config.extent("vocab_size")?,
             positions: config.extent("max_position_embeddings")?,
             types: Size::new(config.size("type_vocab_size")?.unwrap_or(2), "type_vocab_size"),
-            attention: Attention {
-                width: width.clone(),
-                kv_heads: heads.clone(),
-                heads,
-                scale: 1.0 / (head_dim.value() as f64).sqrt(),
-                head_dim,
-                projections: Projections::Separate(["self.query", "self.key", "self.value"]),
-                linear: Linear::biased,
-                output: ("output.dense", Linear::biased),
-                divide_by_layer: false,
-                causal: false,
-            },
-            mlp: Mlp {
-                width: width.clone(),
-                inner: config.extent("intermediate_size")?,
-                activation,
-                layers: ["intermediate.dense", "output.dense"],
-                linear: Linear::biased,
-            },
-            norm: Norm { kind: NormKind::Layer, width: width.clone(), eps },
+            norm,
             activation,
-            labels: Size::new(labels, "number of labels"),
+            labels: labels.clone(),
             width,
             embedding,
             head,
@@ -118,18 +118,14 @@ impl Bert {
             + e.embed("token_type_embeddings.weight", &self.types, &self.width, &types)
             + e.embed("position_embeddings.weight", &self.positions, &self.width, &tokens.positions);
         let x = e.norm("LayerNorm", &x, &self.norm);
-        let x = m.scope(&self.prefix).repeat("encoder.layer", self.layers, &x, |m, x| {
-            let attended = m.attention("attention", x, &self.attention);
-            let x = m.norm("attention.output.LayerNorm", &(attended + x), &self.norm);
-            m.norm("output.LayerNorm", &(m.mlp("", &x, &self.mlp) + &x), &self.norm)
-        });
+        let x = m.scope(&self.prefix).layers("encoder.layer", &self.layers, &x, |m, layer, x| m.layer(x, layer));
         (m, x)
     }
 
     fn forward(&self, m: &ModelBuilder<'_>, tensors: &Inventory<'_>, head: Head) -> Vec<(&'static str, Value)> {
         let (m, x) = self.encode(m);
         let pooler = |m: &ModelBuilder<'_>| m.scope(&self.prefix).pooler("pooler.dense", &x, &self.width);
-        let classifier = |name: &str, x: &Value| m.linear(name, x, &Linear::biased(&self.width, &self.labels));
+        let classifier = |name: &str, x: &Value| m.linear(name, x, [&self.width, &self.labels], LinearKind::BIASED);
         match head {
             Head::MaskedTokens => vec![("logits", self.masked_tokens(&m, &x))],
             Head::Sequence => vec![("logits", classifier("classifier", &pooler(&m)))],
@@ -150,7 +146,8 @@ impl Bert {
     /// Scores of every token of the vocabulary, `[b, s, vocab]`.
     fn masked_tokens(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
         let head = m.scope("cls.predictions");
-        let x = head.linear("transform.dense", x, &Linear::biased(&self.width, &self.width)).unary(self.activation);
+        let x =
+            head.linear("transform.dense", x, [&self.width, &self.width], LinearKind::BIASED).unary(self.activation);
         let x = head.norm("transform.LayerNorm", &x, &self.norm);
         x.linear(&m.param(&self.head, &[&self.vocab, &self.width])) + m.param(&self.head_bias, &[&self.vocab])
     }

@@ -3,7 +3,7 @@
 use castiron_ir::Generation;
 use serde_json::{Map, Value};
 
-use super::Head;
+use super::family::Head;
 use crate::config::{ConfigError, ConfigReader};
 
 /// Most labels that a classifier has.

@@ -1,98 +1,69 @@
 //! GPT-2: pre-norm decoder, layer norms, learned positions, joint projection of queries, keys and values.
 //! Sources: Radford et al. 2019; transformers `models/gpt2/modeling_gpt2.py`.
 
-use castiron_ir::Value;
-use castiron_ir::op::NormKind;
-
 use super::ModelError;
-use crate::blocks::{Attention, Decoder, Inventory, Linear, Mlp, ModelBuilder, Norm, Projections, Size, Tokens};
-use crate::config::ConfigReader;
+use super::family::{Family, Head, Request};
+use crate::blocks::{
+    Attention, Decoder, Embedding, FeedForward, Layer, LinearKind, Mlp, Norm, Positions, Projections, Scores, Size,
+};
 
-pub(super) struct Gpt2 {
-    prefix: String,
-    layers: usize,
-    vocab: Size,
-    positions: Size,
-    width: Size,
-    attention: Attention,
-    mlp: Mlp,
-    norm: Norm,
-    embedding: String,
-    head: String,
-}
+pub(super) const FAMILY: Family = Family {
+    model_type: "gpt2",
+    architectures: &[
+        ("GPT2Model", Head::None),
+        ("GPT2LMHeadModel", Head::LanguageModel),
+        ("GPT2ForSequenceClassification", Head::Sequence),
+    ],
+    build: |request| request.decoder(&read(request)?),
+};
 
-/// Tensors of older checkpoints that no computation needs.
-pub(super) const KNOWN_UNUSED: &[&str] = &["*.attn.bias", "*.attn.masked_bias"];
-
-impl Gpt2 {
-    pub(super) fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Gpt2, ModelError> {
-        let (width, heads) = (config.extent("n_embd")?, config.extent("n_head")?);
-        if !width.value().is_multiple_of(heads.value()) {
-            return Err(config.invalid("n_head", "a divisor of n_embd").into());
-        }
-        if config.flag("add_cross_attention", false)? {
-            return Err(config.invalid("add_cross_attention", "false").into());
-        }
-        // The order in which a product and its scaling are computed does not change the numbers.
-        config.flag("reorder_and_upcast_attn", false)?;
-        let head_dim = Size::new(width.value() / heads.value(), "n_embd / n_head");
-        let scaled = config.flag("scale_attn_weights", true)?;
-        let inner = config.size("n_inner")?.map_or_else(|| &width * 4, |n| Size::new(n, "n_inner"));
-        let prefix = tensors.prefix("transformer.");
-        let tie = config.flag("tie_word_embeddings", true)?;
-        let (embedding, head) = tensors.tied(&format!("{prefix}wte.weight"), "lm_head.weight", tie);
-        Ok(Gpt2 {
-            prefix,
-            layers: config.layers("n_layer")?,
-            vocab: config.extent("vocab_size")?,
-            positions: config.extent("n_positions")?,
-            attention: Attention {
-                width: width.clone(),
-                kv_heads: heads.clone(),
-                heads,
-                scale: if scaled { 1.0 / (head_dim.value() as f64).sqrt() } else { 1.0 },
-                head_dim,
-                projections: Projections::Joint("c_attn"),
-                linear: Linear::conv1d,
-                output: ("c_proj", Linear::conv1d),
-                divide_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
-                causal: true,
-            },
-            mlp: Mlp {
-                width: width.clone(),
-                inner,
-                activation: config.activation("activation_function", "gelu_new")?,
-                layers: ["c_fc", "c_proj"],
-                linear: Linear::conv1d,
-            },
-            norm: Norm {
-                kind: NormKind::Layer,
-                width: width.clone(),
-                eps: config.positive("layer_norm_epsilon")?.unwrap_or(1e-5),
-            },
-            width,
-            embedding,
-            head,
-        })
+fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
+    let (config, tensors) = (request.config, request.tensors);
+    let (width, vocab) = (config.extent("n_embd")?, config.extent("vocab_size")?);
+    let heads = config.equal_heads("n_head", "n_embd", &width)?;
+    if config.flag("add_cross_attention", false)? {
+        return Err(config.invalid("add_cross_attention", "false").into());
     }
-}
-
-impl Decoder for Gpt2 {
-    fn layers(&self, m: &ModelBuilder<'_>, tokens: &Tokens) -> Value {
-        let x = m.embed(&self.embedding, &self.vocab, &self.width, &tokens.ids);
-        let m = m.scope(&self.prefix);
-        let x = x + m.embed("wpe.weight", &self.positions, &self.width, &tokens.positions);
-        m.repeat("h", self.layers, &x, |m, x| {
-            let x = x + m.attention("attn", &m.norm("ln_1", x, &self.norm), &self.attention);
-            &x + m.mlp("mlp", &m.norm("ln_2", &x, &self.norm), &self.mlp)
-        })
-    }
-
-    fn final_norm(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        m.scope(&self.prefix).norm("ln_f", x, &self.norm)
-    }
-
-    fn logits(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        x.linear(&m.param(&self.head, &[&self.vocab, &self.width]))
-    }
+    // The order in which a product and its scaling are computed does not change the numbers.
+    config.flag("reorder_and_upcast_attn", false)?;
+    let inner = config.size("n_inner")?.map_or_else(|| &width * 4, |n| Size::new(n, "n_inner"));
+    let prefix = tensors.prefix("transformer.");
+    let tie = config.flag("tie_word_embeddings", true)?;
+    let (table, matrix) = tensors.tied(&format!("{prefix}wte.weight"), "lm_head.weight", tie);
+    let norm = Norm::layer(&width, config.positive("layer_norm_epsilon")?.unwrap_or(1e-5));
+    let scaled = config.flag("scale_attn_weights", true)?;
+    let plain = Attention::causal(&width, &heads.heads, &heads.head_dim);
+    let attention = Attention {
+        projections: Projections::Joint("c_attn"),
+        linear: LinearKind::CONV1D,
+        output: ("c_proj", LinearKind::CONV1D),
+        scale: if scaled { plain.scale } else { 1.0 },
+        divide_by_layer: config.flag("scale_attn_by_inverse_layer_idx", false)?,
+        ..plain
+    };
+    let mlp = Mlp {
+        width: width.clone(),
+        inner,
+        activation: config.activation("activation_function", "gelu_new")?,
+        layers: ["c_fc", "c_proj"],
+        linear: LinearKind::CONV1D,
+    };
+    let layer = Layer::pre_norm(("attn", attention), ("mlp", FeedForward::Plain(mlp)), ["ln_1", "ln_2"], &norm);
+    let rows = config.extent("n_positions")?;
+    let max_positions = Some(rows.value());
+    let positions = Some(Positions { table: "wpe", rows, offset: 0, skip_padding: false });
+    Ok(Decoder {
+        embedding: Embedding { positions, ..Embedding::plain(table, &vocab, &width) },
+        rotary: vec![],
+        alibi: None,
+        layers_name: "h",
+        layers: vec![layer; config.layers("n_layer")?],
+        final_norm: Some(("ln_f", norm)),
+        projection: None,
+        scores: Scores::plain(matrix),
+        max_positions,
+        known_unused: &["*.attn.bias", "*.attn.masked_bias"],
+        prefix,
+        width,
+    })
 }

@@ -1,103 +1,120 @@
 //! LLaMA: pre-norm decoder, RMS norms, rotary positions, grouped-query attention, gated MLP.
 //! Sources: arXiv:2302.13971; transformers `models/llama/modeling_llama.py`.
 
-use castiron_ir::Value;
-use castiron_ir::op::NormKind;
-
-use super::{ModelError, rope};
+use super::ModelError;
+use super::family::{Family, Head, Request};
+use super::rope;
 use crate::blocks::{
-    Attention, Decoder, GatedMlp, Inventory, Linear, ModelBuilder, Norm, Projections, Rotary, Size, Tokens,
+    Attention, Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, LinearKind, Norm, Scores, Size,
 };
-use crate::config::ConfigReader;
 
-/// Widest head, since the builder makes a list of its frequencies.
-const MOST_CHANNELS: usize = 1 << 16;
+pub(super) const FAMILY: Family = Family {
+    model_type: "llama",
+    architectures: &[
+        ("LlamaModel", Head::None),
+        ("LlamaForCausalLM", Head::LanguageModel),
+        ("LlamaForSequenceClassification", Head::Sequence),
+    ],
+    build: |request| request.decoder(&read(request)?),
+};
 
-pub(super) struct Llama {
-    prefix: String,
-    layers: usize,
-    vocab: Size,
-    width: Size,
-    attention: Attention,
-    mlp: GatedMlp,
-    norm: Norm,
-    rotary: Rotary,
-    embedding: String,
-    head: String,
+fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
+    if request.config.flag("rope_interleaved", false)? {
+        return Err(request.config.invalid("rope_interleaved", "false").into());
+    }
+    let mut model = decoder(request, &Defaults::LLAMA)?;
+    biases(request, &mut model)?;
+    Ok(model)
 }
 
-/// Tensors of older checkpoints that no computation needs.
-pub(super) const KNOWN_UNUSED: &[&str] = &["*.rotary_emb.inv_freq"];
-
-impl Llama {
-    pub(super) fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>) -> Result<Llama, ModelError> {
-        let (width, heads) = (config.extent("hidden_size")?, config.extent("num_attention_heads")?);
-        let kv_heads = config.size("num_key_value_heads")?.unwrap_or(heads.value());
-        let head_dim = config.size("head_dim")?.unwrap_or(width.value() / heads.value());
-        if head_dim == 0 || head_dim > MOST_CHANNELS || !head_dim.is_multiple_of(2) {
-            let expected = format!("an even width of heads up to {MOST_CHANNELS}, not {head_dim}");
-            return Err(config.invalid("head_dim", &expected).into());
-        }
-        if !heads.value().is_multiple_of(kv_heads) {
-            return Err(config.invalid("num_key_value_heads", "a divisor of num_attention_heads").into());
-        }
-        if config.flag("rope_interleaved", false)? {
-            return Err(config.invalid("rope_interleaved", "false").into());
-        }
-        let activation = config.activation("hidden_act", "silu")?;
-        let (attention_bias, mlp_bias) = (config.flag("attention_bias", false)?, config.flag("mlp_bias", false)?);
-        let max_positions = config.size("max_position_embeddings")?.unwrap_or(2048);
-        let eps = config.positive("rms_norm_eps")?.unwrap_or(1e-6);
-        let prefix = tensors.prefix("model.");
-        let tie = config.flag("tie_word_embeddings", false)?;
-        let (embedding, head) = tensors.tied(&format!("{prefix}embed_tokens.weight"), "lm_head.weight", tie);
-        let linear = Linear::with_bias(attention_bias);
-        Ok(Llama {
-            prefix,
-            layers: config.layers("num_hidden_layers")?,
-            vocab: config.extent("vocab_size")?,
-            attention: Attention {
-                width: width.clone(),
-                heads,
-                kv_heads: Size::new(kv_heads, "num_key_value_heads"),
-                head_dim: Size::new(head_dim, "head_dim"),
-                projections: Projections::Separate(["q_proj", "k_proj", "v_proj"]),
-                linear,
-                output: ("o_proj", linear),
-                scale: 1.0 / (head_dim as f64).sqrt(),
-                divide_by_layer: false,
-                causal: true,
-            },
-            mlp: GatedMlp {
-                width: width.clone(),
-                inner: config.extent("intermediate_size")?,
-                activation,
-                bias: mlp_bias,
-            },
-            norm: Norm { kind: NormKind::Rms, width: width.clone(), eps },
-            rotary: rope::rotary(config, head_dim, max_positions)?,
-            width,
-            embedding,
-            head,
-        })
-    }
+/// What LLaMA's descendants assume where their configs are silent.
+pub(super) struct Defaults {
+    /// Key and default of the gate's activation.
+    pub activation: (&'static str, &'static str),
+    /// `tie_word_embeddings`
+    pub tie: bool,
+    /// Share of a head's channels that turn.
+    pub rotary_share: f64,
+    /// Base of the rotary frequencies.
+    pub theta: f64,
+    /// Makes all norms of the layers' width.
+    pub norm: fn(&Size, f64) -> Norm,
+    /// Key and default of the norms' epsilon.
+    pub eps: (&'static str, f64),
 }
 
-impl Decoder for Llama {
-    fn layers(&self, m: &ModelBuilder<'_>, tokens: &Tokens) -> Value {
-        let m = m.with_rotary(&self.rotary, tokens);
-        let x = m.embed(&self.embedding, &self.vocab, &self.width, &tokens.ids);
-        m.scope(&self.prefix).repeat("layers", self.layers, &x, |m, x| {
-            let x = x + m.attention("self_attn", &m.norm("input_layernorm", x, &self.norm), &self.attention);
-            &x + m.gated_mlp("mlp", &m.norm("post_attention_layernorm", &x, &self.norm), &self.mlp)
-        })
-    }
+impl Defaults {
+    pub const LLAMA: Defaults = Defaults {
+        activation: ("hidden_act", "silu"),
+        tie: false,
+        rotary_share: 1.0,
+        theta: 10_000.0,
+        norm: Norm::rms,
+        eps: ("rms_norm_eps", 1e-6),
+    };
+}
 
-    fn final_norm(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        m.scope(&self.prefix).norm("norm", x, &self.norm)
-    }
+/// A decoder with LLaMA's names and keys and no biases: what its many descendants begin with.
+pub(super) fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
+    let (config, tensors) = (request.config, request.tensors);
+    let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
+    let heads = config.heads("num_attention_heads", "num_key_value_heads", "head_dim", &width)?;
+    let prefix = tensors.prefix("model.");
+    let tie = config.flag("tie_word_embeddings", defaults.tie)?;
+    let (table, matrix) = tensors.tied(&format!("{prefix}embed_tokens.weight"), "lm_head.weight", tie);
+    let norm = (defaults.norm)(&width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
+    let attention = Attention {
+        kv_heads: heads.kv_heads,
+        rotary: Some(0),
+        ..Attention::causal(&width, &heads.heads, &heads.head_dim)
+    };
+    let mlp = GatedMlp {
+        width: width.clone(),
+        inner: config.extent("intermediate_size")?,
+        activation: config.activation(defaults.activation.0, defaults.activation.1)?,
+        gate: Gate::Separate(["gate_proj", "up_proj"]),
+        down: "down_proj",
+        bias: false,
+    };
+    let norms = ["input_layernorm", "post_attention_layernorm"];
+    let layer = Layer::pre_norm(("self_attn", attention), ("mlp", FeedForward::Gated(mlp)), norms, &norm);
+    Ok(Decoder {
+        embedding: Embedding::plain(table, &vocab, &width),
+        rotary: vec![rope::rotary(config, &rope_defaults(request, defaults, &heads.head_dim)?)?],
+        alibi: None,
+        layers_name: "layers",
+        layers: vec![layer; config.layers("num_hidden_layers")?],
+        final_norm: Some(("norm", norm)),
+        projection: None,
+        scores: Scores::plain(matrix),
+        max_positions: None, // rotary positions go on for ever
+        known_unused: &["*.rotary_emb.inv_freq"],
+        prefix,
+        width,
+    })
+}
 
-    fn logits(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        x.linear(&m.param(&self.head, &[&self.vocab, &self.width]))
+/// What the rotary positions of [`decoder`] go by.
+pub(super) fn rope_defaults(
+    request: &Request<'_>,
+    defaults: &Defaults,
+    head_dim: &Size,
+) -> Result<rope::Defaults, ModelError> {
+    let max_positions = request.config.size("max_position_embeddings")?.unwrap_or(2048);
+    let (share, theta) = (defaults.rotary_share, defaults.theta);
+    Ok(rope::Defaults { head_dim: head_dim.value(), share, theta, max_positions })
+}
+
+/// Biases where `attention_bias` and `mlp_bias` ask for them.
+pub(super) fn biases(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
+    let linear = LinearKind::with_bias(request.config.flag("attention_bias", false)?);
+    let bias = request.config.flag("mlp_bias", false)?;
+    for layer in &mut model.layers {
+        layer.attention.1.linear = linear;
+        layer.attention.1.output.1 = linear;
+        if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
+            mlp.bias = bias;
+        }
     }
+    Ok(())
 }

@@ -1,27 +1,62 @@
-//! Architectures: one file each, and the table that finds them.
+//! Architectures: one file for each family, and the table that finds them.
 
 mod bert;
+mod cohere;
 mod description;
+mod family;
+mod gemma;
 mod gpt2;
+mod granite;
+mod layer_types;
 mod llama;
+mod mistral;
+mod olmo2;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
 mod rope;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use std::collections::BTreeMap;
 
-use castiron_ir::{BuildError, Description, Entry, Module, Task};
+use castiron_ir::{BuildError, Description, Module};
 use serde_json::{Map, Value};
 
-use crate::blocks::{Decoder, Inventory, Pooling, SameValues, TensorError, hidden_entries, language_model_entries};
+use crate::blocks::{Inventory, Pooling, SameValues, Size, TensorError};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigError, ConfigReader};
-use gpt2::Gpt2;
-use llama::Llama;
+use family::{Family, Head, Request};
+
+/// Every family of architectures.
+const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &cohere::COHERE,
+    &cohere::COHERE2,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &gpt2::FAMILY,
+    &granite::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &olmo2::FAMILY,
+    &phi::FAMILY,
+    &phi3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// An architecture that no builder knows.
-    #[error("architecture `{found}` is not known; the known ones are {}", known())]
+    #[error("architecture `{found}` is not known; the known families are {}", known())]
     Architecture {
         /// What the config says.
         found: String,
@@ -37,43 +72,9 @@ pub enum ModelError {
     Build(#[from] BuildError),
 }
 
-/// What stands on top of the layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    None,
-    LanguageModel,
-    MaskedTokens,
-    Sequence,
-    Tokens,
-    Span,
-}
-
-#[derive(Clone, Copy)]
-enum Family {
-    Bert,
-    Gpt2,
-    Llama,
-}
-
-/// Name, family, head and task of each architecture.
-const ARCHITECTURES: &[(&str, Family, Head, Task)] = &[
-    ("BertModel", Family::Bert, Head::None, Task::FeatureExtraction),
-    ("BertForMaskedLM", Family::Bert, Head::MaskedTokens, Task::FillMask),
-    ("BertForSequenceClassification", Family::Bert, Head::Sequence, Task::SequenceClassification),
-    ("BertForTokenClassification", Family::Bert, Head::Tokens, Task::TokenClassification),
-    ("BertForQuestionAnswering", Family::Bert, Head::Span, Task::QuestionAnswering),
-    ("GPT2Model", Family::Gpt2, Head::None, Task::FeatureExtraction),
-    ("GPT2LMHeadModel", Family::Gpt2, Head::LanguageModel, Task::TextGeneration),
-    ("LlamaModel", Family::Llama, Head::None, Task::FeatureExtraction),
-    ("LlamaForCausalLM", Family::Llama, Head::LanguageModel, Task::TextGeneration),
-];
-
-/// The base model of each `model_type`, for configs that name no architecture.
-const BASE_MODELS: &[(&str, &str)] = &[("bert", "BertModel"), ("gpt2", "GPT2Model"), ("llama", "LlamaModel")];
-
-/// Names of the architectures, for people.
+/// Names of the families, for people.
 pub fn known() -> String {
-    ARCHITECTURES.iter().map(|a| a.0).collect::<Vec<_>>().join(", ")
+    FAMILIES.iter().map(|family| family.model_type).collect::<Vec<_>>().join(", ")
 }
 
 /// What a checkpoint says of its model.
@@ -123,61 +124,40 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
 /// are missing, left over or of another shape.
 pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
     let config = ConfigReader::new(sources.config);
-    let &(name, family, head, task) = architecture(&config)?;
+    let (family, name, head) = architecture(&config)?;
     let tensors = Inventory::new(sources.shapes, sources.same_values);
     let labels = description::labels(&config, head)?;
-    let entries: Vec<Entry> = match family {
-        Family::Bert => bert::entries(&config, &tensors, head, labels.len(), sources.pooling)?,
-        Family::Gpt2 => decoder_entries(&Gpt2::read(&config, &tensors)?, &tensors, head, gpt2::KNOWN_UNUSED)?,
-        Family::Llama => decoder_entries(&Llama::read(&config, &tensors)?, &tensors, head, llama::KNOWN_UNUSED)?,
-    };
+    let count = Size::new(labels.len(), "number of labels");
+    let request = Request { config: &config, tensors: &tensors, head, labels: count, pooling: sources.pooling };
+    let built = (family.build)(&request)?;
     let description = Description {
         architecture: name.to_owned(),
-        task,
+        task: head.task(),
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
-        max_positions: match family {
-            Family::Bert => config.size("max_position_embeddings")?,
-            Family::Gpt2 => config.size("n_positions")?,
-            Family::Llama => None, // rotary positions go on for ever
-        },
+        max_positions: built.max_positions,
+        recompute_beyond: built.recompute_beyond,
         max_input: sources.max_input,
         generation: description::generation(&config, sources.generation)?,
     };
     config.finish()?;
-    Ok(Model { module: Module { entries }, description })
+    Ok(Model { module: Module { entries: built.entries }, description })
 }
 
-/// The entries of a decoder, with a check that all tensors are used but those that are known not to be.
-fn decoder_entries(
-    model: &impl Decoder,
-    tensors: &Inventory<'_>,
-    head: Head,
-    known_unused: &[&'static str],
-) -> Result<Vec<Entry>, ModelError> {
-    let mut known_unused = known_unused.to_vec();
-    let entries = match head {
-        Head::LanguageModel => language_model_entries(model, tensors)?,
-        _ => {
-            known_unused.push("lm_head.weight");
-            hidden_entries(model, tensors)?
-        }
-    };
-    tensors.check(&known_unused)?;
-    Ok(entries)
-}
-
-fn architecture(config: &ConfigReader<'_>) -> Result<&'static (&'static str, Family, Head, Task), ModelError> {
+/// The family, the architecture's name and its head; the base model for a config that names none.
+fn architecture(config: &ConfigReader<'_>) -> Result<(&'static Family, &'static str, Head), ModelError> {
     let model_type = config.text("model_type")?;
     let named = match config.get("architectures") {
         None => None,
         Some(Value::Array(names)) => names.first().and_then(Value::as_str),
         Some(_) => return Err(config.invalid("architectures", "a list of names").into()),
     };
-    let base = || BASE_MODELS.iter().find(|(kind, _)| model_type == Some(kind)).map(|(_, name)| *name);
-    let name = named.or_else(base);
-    let found = ARCHITECTURES.iter().find(|a| name == Some(a.0));
-    let unknown = || name.or(model_type).unwrap_or("(none)").to_owned();
+    let mut all = FAMILIES.iter().flat_map(|&family| family.architectures.iter().map(move |&(n, h)| (family, n, h)));
+    let found = match named {
+        Some(name) => all.find(|&(_, known, _)| known == name),
+        None => all.find(|(family, _, _)| model_type == Some(family.model_type)),
+    };
+    let unknown = || named.or(model_type).unwrap_or("(none)").to_owned();
     found.ok_or_else(|| ModelError::Architecture { found: unknown() })
 }
 

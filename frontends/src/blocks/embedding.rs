@@ -1,0 +1,93 @@
+//! From token ids to the vectors that the first layer sees.
+
+use castiron_ir::op::{BinaryOp, Dot};
+use castiron_ir::{DType, Dim, Value};
+
+use super::{LinearKind, ModelBuilder, NamedNorm, Size, Tokens};
+
+/// Learned vectors of positions.
+#[derive(Clone, Debug)]
+pub struct Positions {
+    /// Name of the table, with its `weight`.
+    pub table: &'static str,
+    /// Rows of the table.
+    pub rows: Size,
+    /// Row of the first position.
+    pub offset: usize,
+    /// Whether padding is not counted, rather than every token of a row.
+    pub skip_padding: bool,
+}
+
+/// Token embeddings and what is done to them before the first layer. Names are relative to the model's.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// Name of the table as a whole.
+    pub table: String,
+    /// Rows of the table.
+    pub vocab: Size,
+    /// Width of the table.
+    pub width: Size,
+    /// Factor of its vectors.
+    pub scale: f64,
+    /// A layer without bias that makes them as wide as the model, which is given.
+    pub projection: Option<(&'static str, Size)>,
+    /// What is added to them.
+    pub positions: Option<Positions>,
+    /// Norm of the sum.
+    pub norm: Option<NamedNorm>,
+}
+
+impl Embedding {
+    /// A table and no more.
+    pub fn plain(table: String, vocab: &Size, width: &Size) -> Embedding {
+        let (vocab, width) = (vocab.clone(), width.clone());
+        Embedding { table, vocab, width, scale: 1.0, projection: None, positions: None, norm: None }
+    }
+}
+
+impl ModelBuilder<'_> {
+    /// Vectors `[b, s, n]` of the tokens. `prefix` is the scope of all but the table of tokens.
+    pub fn embedded(&self, prefix: &str, embedding: &Embedding, tokens: &Tokens) -> Value {
+        let Embedding { table, vocab, width, scale, projection, positions, norm } = embedding;
+        let m = self.scope(prefix);
+        let mut x = self.embed(table, vocab, width, &tokens.ids);
+        let mut model_width = width;
+        if *scale != 1.0 {
+            x = x * *scale;
+        }
+        if let Some((name, to)) = projection {
+            x = m.linear(name, &x, [width, to], LinearKind::PLAIN);
+            model_width = to;
+        }
+        if let Some(positions) = positions {
+            let at = m.positions(positions, tokens);
+            x = x + m.scope(positions.table).embed("weight", &positions.rows, model_width, &at);
+        }
+        match norm {
+            Some((name, norm)) => m.norm(name, &x, norm),
+            None => x,
+        }
+    }
+
+    fn positions(&self, positions: &Positions, tokens: &Tokens) -> Value {
+        let at = match &self.context.mask {
+            Some(mask) if positions.skip_padding => {
+                let count = running_count(mask);
+                // Padding stands before the first position.
+                (&count * mask.cast(DType::I32)) - 1.0
+            }
+            _ => tokens.positions.clone(),
+        };
+        if positions.offset == 0 { at } else { at + positions.offset as f64 }
+    }
+}
+
+/// How many truths of a row stand up to each place: `bool[b, s]` → `i32[b, s]`.
+pub(super) fn running_count(mask: &Value) -> Value {
+    let s = mask.dim(1);
+    let row = mask.builder().iota([s.clone(), Dim::from(1)], 0);
+    let column = mask.builder().iota([s], 0);
+    let is_before = row.binary(BinaryOp::Le, &column).cast(DType::F32);
+    let sum = Dot { batch: vec![], contract: vec![(1, 0)] };
+    mask.cast(DType::F32).apply(sum, &[&is_before]).cast(DType::I32)
+}

@@ -1,0 +1,89 @@
+//! What a family of architectures is, and what its builder is told.
+
+use castiron_ir::{Entry, Task};
+
+use super::ModelError;
+use crate::blocks::{Decoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Size};
+use crate::config::ConfigReader;
+
+/// What stands on top of the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    None,
+    LanguageModel,
+    MaskedTokens,
+    Sequence,
+    Tokens,
+    Span,
+}
+
+impl Head {
+    /// What the outputs mean.
+    pub fn task(self) -> Task {
+        match self {
+            Head::None => Task::FeatureExtraction,
+            Head::LanguageModel => Task::TextGeneration,
+            Head::MaskedTokens => Task::FillMask,
+            Head::Sequence => Task::SequenceClassification,
+            Head::Tokens => Task::TokenClassification,
+            Head::Span => Task::QuestionAnswering,
+        }
+    }
+}
+
+/// Architectures that one builder makes.
+pub(super) struct Family {
+    /// `model_type` of its configs.
+    pub model_type: &'static str,
+    /// Names and heads. The first one is meant by a config that names none.
+    pub architectures: &'static [(&'static str, Head)],
+    /// Makes the entries.
+    pub build: fn(&Request<'_>) -> Result<Built, ModelError>,
+}
+
+/// What a builder goes by.
+pub(super) struct Request<'a> {
+    pub config: &'a ConfigReader<'a>,
+    pub tensors: &'a Inventory<'a>,
+    pub head: Head,
+    /// Number of labels of a classifier.
+    pub labels: Size,
+    /// How sentences are embedded, if the checkpoint says so.
+    pub pooling: Option<Pooling>,
+}
+
+/// What a builder makes.
+pub(super) struct Built {
+    pub entries: Vec<Entry>,
+    /// Positions that the model can tell apart; nothing if there is no limit.
+    pub max_positions: Option<usize>,
+    /// Length beyond which all positions count otherwise; nothing if there is none.
+    pub recompute_beyond: Option<usize>,
+}
+
+impl Request<'_> {
+    /// The entries of a decoder under any head, with a check that all tensors are used but those that are
+    /// known not to be.
+    pub fn decoder(&self, model: &Decoder) -> Result<Built, ModelError> {
+        let mut known_unused = model.known_unused.to_vec();
+        let entries = match self.head {
+            Head::LanguageModel => model.language_model_entries(self.tensors)?,
+            Head::Sequence => {
+                let pad = self.config.size_or_zero("pad_token_id")?;
+                let head = SequenceHead { labels: self.labels.clone(), pad: pad.map(|p| p as u32) };
+                model.sequence_entries(self.tensors, &head)?
+            }
+            _ => {
+                known_unused.push("lm_head.*");
+                model.hidden_entries(self.tensors, self.pooling)?
+            }
+        };
+        self.tensors.check(&known_unused)?;
+        let beyond = |rotary: &Rotary| match rotary.growth {
+            Some(Growth::Long { beyond, .. }) => Some(beyond),
+            _ => None,
+        };
+        let recompute_beyond = model.rotary.iter().find_map(beyond);
+        Ok(Built { entries, max_positions: model.max_positions, recompute_beyond })
+    }
+}
