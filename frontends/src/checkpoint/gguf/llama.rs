@@ -11,9 +11,10 @@
 use castiron_ir::{DType, Storage, StoredTensor};
 use serde_json::{Map, Value as Json, json};
 
+use super::super::stored::{Recipe, Rows, Span};
 use super::metadata::Keys;
 use super::tensors::TensorInfo;
-use super::{GgufError, Location, Model};
+use super::{GgufError, Model, Stored};
 
 const DIVISORS: &str = "rope_freqs.weight";
 
@@ -185,7 +186,7 @@ fn yarn(keys: &Keys<'_>, theta: f64, factor: f64, attention: f64, original: usiz
 }
 
 /// A tensor under transformers' name; one that is not known keeps its own.
-fn locate(info: &TensorInfo, sizes: &Sizes) -> Result<(String, Location), GgufError> {
+fn locate(info: &TensorInfo, sizes: &Sizes) -> Result<(String, Stored), GgufError> {
     let name = translated(&info.name).unwrap_or_else(|| info.name.clone());
     let heads = match info.name.rsplit('.').nth(1) {
         Some("attn_q") => Some(sizes.heads),
@@ -205,14 +206,12 @@ fn locate(info: &TensorInfo, sizes: &Sizes) -> Result<(String, Location), GgufEr
             ));
         }
     }
-    let location = Location {
-        file: 0,
-        bytes: info.bytes.clone(),
-        storage: info.storage,
-        shape: info.shape.clone(),
-        paired_heads: heads,
+    let span = Span { file: 0, bytes: info.bytes.clone() };
+    let recipe = match heads {
+        Some(outer) => Recipe::Rows(Rows { spans: vec![span], outer, groups: 2, parts: vec![1; sizes.head_dim / 2] }),
+        None => Recipe::Plain(span),
     };
-    Ok((name, location))
+    Ok((name, Stored { shape: info.shape.clone(), storage: info.storage, recipe }))
 }
 
 /// `blk.3.ffn_up.weight` is `model.layers.3.mlp.up_proj.weight`.

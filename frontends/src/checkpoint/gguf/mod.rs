@@ -14,7 +14,7 @@ mod tokenizer;
 
 use serde_json::{Map, Value as Json};
 
-use super::Location;
+use super::stored::Stored;
 use cursor::Cursor;
 use metadata::{Keys, Metadata};
 use tensors::TensorInfo;
@@ -24,6 +24,12 @@ pub(super) use tokenizer::{generation, text_assets};
 
 /// The bytes that every GGUF file begins with.
 pub(super) const MAGIC: &[u8] = b"GGUF";
+
+/// Whether a file's name is that of a part of a split file other than the first.
+pub(super) fn is_later_part(name: &str) -> bool {
+    let numbers = name.strip_suffix(".gguf").and_then(|name| name.rsplit_once("-of-"));
+    numbers.and_then(|(head, _)| head.rsplit_once('-')).is_some_and(|(_, n)| n.parse::<u32>().is_ok_and(|n| n > 1))
+}
 
 /// Architectures that can be read.
 const ARCHITECTURES: &[&str] = &["llama"];
@@ -57,7 +63,7 @@ impl Header {
 /// What transformers would hold of the same model.
 pub(super) struct Model {
     pub(super) config: Map<String, Json>,
-    pub(super) tensors: Vec<(String, Location)>,
+    pub(super) tensors: Vec<(String, Stored)>,
 }
 
 /// Config and tensors in transformers' words.
