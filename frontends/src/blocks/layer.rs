@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, GatedMlp, Mlp, ModelBuilder, Norm};
+use super::{Attention, Convolution, GatedMlp, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -35,6 +35,8 @@ pub struct Layer {
     pub parallel: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
+    /// Joins the result.
+    pub convolution: Option<Convolution>,
 }
 
 impl Layer {
@@ -53,6 +55,7 @@ impl Layer {
             sums: [None, None],
             parallel: false,
             residual_scale: 1.0,
+            convolution: None,
         }
     }
 
@@ -84,8 +87,12 @@ impl ModelBuilder<'_> {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { attention_input };
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
-        let x = norm(&layer.sums[0], &(x + attended));
-        norm(&layer.sums[1], &(&x + feed_forward(&norm(&layer.before[1], &x))))
+        let y = norm(&layer.sums[0], &(x + attended));
+        let y = norm(&layer.sums[1], &(&y + feed_forward(&norm(&layer.before[1], &y))));
+        match &layer.convolution {
+            Some(convolution) => self.convolved(x, &y, convolution),
+            None => y,
+        }
     }
 
     fn feed_forward(&self, (name, kind): &(&'static str, FeedForward), x: &Value) -> Value {

@@ -90,6 +90,13 @@ impl Checkpoint {
             let tensors = safetensors::tensors(&file, &map, checkpoint.files.len())?;
             checkpoint.add_file(map, tensors)?;
         }
+        for folder in checkpoint.sentence.iter().flat_map(|s| s.folders.clone()).collect::<Vec<_>>() {
+            let file = path.join(&folder).join("model.safetensors");
+            let map = map(&file)?;
+            let tensors = safetensors::tensors(&file, &map, checkpoint.files.len())?;
+            let tensors = tensors.into_iter().map(|(name, at)| (format!("{folder}.{name}"), at)).collect();
+            checkpoint.add_file(map, tensors)?;
+        }
         Ok(checkpoint)
     }
 

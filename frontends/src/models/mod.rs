@@ -1,10 +1,15 @@
 //! Architectures: one file for each family, and the table that finds them.
 
+mod albert;
 mod bert;
 mod description;
+mod distilbert;
+mod electra;
 mod family;
 mod gpt2;
 mod llama;
+mod mpnet;
+mod roberta;
 mod rope;
 
 use std::collections::BTreeMap;
@@ -18,7 +23,18 @@ use crate::config::{ConfigError, ConfigReader};
 use family::{Family, Head, Request};
 
 /// Every family of architectures.
-const FAMILIES: &[&Family] = &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY];
+const FAMILIES: &[&Family] = &[
+    &albert::FAMILY,
+    &bert::FAMILY,
+    &distilbert::FAMILY,
+    &electra::FAMILY,
+    &gpt2::FAMILY,
+    &llama::FAMILY,
+    &mpnet::FAMILY,
+    &roberta::CAMEMBERT,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
+];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +94,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
     build(Sources {
         config: &checkpoint.config,
         generation: checkpoint.generation.as_ref(),
-        pooling: checkpoint.sentence.map(|s| s.pooling),
-        max_input: checkpoint.sentence.and_then(|s| s.max_input),
+        pooling: checkpoint.sentence.as_ref().map(|s| s.pooling.clone()),
+        max_input: checkpoint.sentence.as_ref().and_then(|s| s.max_input),
         shapes: checkpoint.shapes(),
         same_values: &|a, b| checkpoint.same_values(a, b),
     })
@@ -104,7 +120,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
-        max_input: sources.max_input,
+        max_input: sources.max_input.map(|length| length.min(built.max_positions.unwrap_or(length))),
         generation: description::generation(&config, sources.generation)?,
     };
     config.finish()?;
