@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import save_torch_state_dict
+from safetensors.numpy import save_file
 
 from case import Case, Config
 from vocabularies import as_json
@@ -43,6 +44,9 @@ class SafetensorsCase(Case):
     extra_files: dict[str, str] = field(default_factory=dict)
     """Further text files of the folder, by path."""
 
+    extra_tensors: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Further safetensors files of the folder, by path."""
+
     def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
         """See `Case`."""
         model_class = getattr(transformers, self.model)
@@ -61,6 +65,10 @@ class SafetensorsCase(Case):
         for path, text in self.extra_files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text)
+
+        for path, tensors in self.extra_tensors.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / path)
 
     def write_config(self, model: transformers.PreTrainedModel, folder: Path) -> None:
         """Write `config.json` with the case's edits."""

@@ -1,5 +1,9 @@
 """The tables of reference folders, one module per family."""
 
-from cases import bert, gguf, gpt2, llama
+from cases import albert, bert, distilbert, electra, gguf, gpt2, llama, mpnet, roberta
 
-CASES = bert.CASES + gpt2.CASES + llama.CASES + gguf.CASES
+CASES = [
+    case
+    for family in (albert, bert, distilbert, electra, gguf, gpt2, llama, mpnet, roberta)
+    for case in family.CASES
+]
