@@ -53,12 +53,14 @@ const HARMLESS: &[&str] = &[
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
+    "auto_map",
     "bos_token_id",
     "chunk_size_feed_forward",
     "classifier_dropout",
     "classifier_dropout_prob",
     "cls_dropout",
     "cls_token_id",
+    "dense_seq_output",
     "deterministic_flash_attn",
     "directionality",
     "down_scale_factor",
@@ -68,6 +70,8 @@ const HARMLESS: &[&str] = &[
     "embedding_dropout",
     "eos_token_id",
     "finetuning_task",
+    "fused_bias_fc",
+    "fused_dropout_add_ln",
     "gap_size",
     "gradient_checkpointing",
     "hidden_dropout_prob",
@@ -121,6 +125,8 @@ const HARMLESS: &[&str] = &[
     "unk_token_id",
     "use_bfloat16",
     "use_cache",
+    "use_flash_attn",
+    "use_xentropy",
 ];
 
 /// A JSON object whose reads are recorded.

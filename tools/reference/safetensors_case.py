@@ -44,6 +44,9 @@ class SafetensorsCase(Case):
     extra_files: dict[str, str] = field(default_factory=dict)
     """Further text files of the folder, by path."""
 
+    own_config: bool = False
+    """Whether the reference takes the case's config, since transformers does not know the keys of `config.json`."""
+
     extra_tensors: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """Further safetensors files of the folder, by path."""
 
@@ -80,8 +83,10 @@ class SafetensorsCase(Case):
 
     def load(self, folder: Path) -> transformers.PreTrainedModel:
         """See `Case`."""
-        model, report = getattr(transformers, self.model).from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        model_class = getattr(transformers, self.model)
+        config = {"config": model_class.config_class(**self.config)} if self.own_config else {}
+        model, report = model_class.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **config
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")

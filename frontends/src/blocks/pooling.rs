@@ -1,6 +1,6 @@
 //! From token vectors to one vector for the sequence.
 
-use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
+use castiron_ir::op::{BinaryOp, Extent, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{DType, Dim, Value};
 
 use super::{LinearKind, ModelBuilder, Size};
@@ -11,6 +11,8 @@ use super::{LinearKind, ModelBuilder, Size};
 pub enum PoolingMode {
     /// The first token.
     Cls,
+    /// The first token that is no padding.
+    First,
     /// Maximum over the tokens.
     Max,
     /// Mean over the tokens.
@@ -87,6 +89,7 @@ impl ModelBuilder<'_> {
         let sum = |x: &Value| x.reduce(ReduceKind::Sum, &[1]);
         let floored = |count: Value| count.binary(BinaryOp::Max, &count.constant(1e-9));
         let mean = |weights: &Value| sum(&(x * weights)) / floored(sum(weights));
+        let at = |place: Value| x.apply(Gather { axis: 1, batch: Some(1) }, &[&place.reshape([x.dim(0)])]);
         let places = || self.builder.iota([Dim::from(1), x.dim(1), Dim::from(1)], 1);
         let pooled = match mode {
             PoolingMode::Cls | PoolingMode::Mean => mean(&real),
@@ -96,9 +99,11 @@ impl ModelBuilder<'_> {
                 let is_real = real.binary(BinaryOp::Ne, &real.constant(0.0));
                 is_real.select(x, &x.constant(-1e9)).reduce(ReduceKind::Max, &[1])
             }
-            PoolingMode::Last => {
-                let last = (places() * real.cast(DType::I32)).reduce(ReduceKind::Max, &[1]).reshape([x.dim(0)]);
-                x.apply(Gather { axis: 1, batch: Some(1) }, &[&last])
+            PoolingMode::Last => at((places() * real.cast(DType::I32)).reduce(ReduceKind::Max, &[1])),
+            PoolingMode::First => {
+                let end = &self.builder.apply(Extent { of: x.dim(1) }, &[]);
+                let from_end = (end - places()) * real.cast(DType::I32);
+                at(end - from_end.reduce(ReduceKind::Max, &[1]))
             }
         };
         pooled.reshape([x.dim(0), x.dim(2)])

@@ -8,7 +8,9 @@ mod electra;
 mod family;
 mod gpt2;
 mod llama;
+mod modernbert;
 mod mpnet;
+mod nomic_bert;
 mod roberta;
 mod rope;
 
@@ -30,7 +32,9 @@ const FAMILIES: &[&Family] = &[
     &electra::FAMILY,
     &gpt2::FAMILY,
     &llama::FAMILY,
+    &modernbert::FAMILY,
     &mpnet::FAMILY,
+    &nomic_bert::FAMILY,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
