@@ -22,12 +22,7 @@ pub(super) const FAMILY: Family = Family {
         ("BertForMultipleChoice", Head::Choice),
     ],
     build: |request| {
-        let names = MaskedNames {
-            transform: ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"],
-            decoder: "cls.predictions.decoder",
-            bias: "cls.predictions.bias",
-        };
-        let model = encoder(request, "bert.", &names, None)?;
+        let model = encoder(request, "bert.", &MASKED, None)?;
         let known_unused = if request.head == Head::MaskedTokens { UNUSED_BESIDE_SCORES } else { UNUSED };
         request.encoder(&Encoder { known_unused, known_heads: &["cls.*"], ..model })
     },
@@ -37,6 +32,13 @@ pub(super) const FAMILY: Family = Family {
 const UNUSED: &[&str] = &["*embeddings.position_ids", "*pooler.*"];
 const UNUSED_BESIDE_SCORES: &[&str] =
     &["*embeddings.position_ids", "*pooler.*", "cls.seq_relationship.*", "cls.predictions.bias"];
+
+/// BERT's head of masked language models.
+pub(super) const MASKED: MaskedNames = MaskedNames {
+    transform: ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"],
+    decoder: "cls.predictions.decoder",
+    bias: "cls.predictions.bias",
+};
 
 /// Names of a masked language model's head.
 pub(super) struct MaskedNames {
@@ -114,7 +116,7 @@ pub(super) fn embedding(
 ) -> Result<(Embedding, usize), ConfigError> {
     let rows = config.extent("max_position_embeddings")?;
     let limit = rows.value();
-    let types = Size::new(config.size("type_vocab_size")?.unwrap_or(2), "type_vocab_size");
+    let types = Size::new(config.size_or_zero("type_vocab_size")?.unwrap_or(2), "type_vocab_size");
     let embedding = Embedding {
         positions: Some(Positions { table: "embeddings.position_embeddings", rows, offset: 0, skip_padding: false }),
         types: Some(TokenTypes { table: "embeddings.token_type_embeddings", rows: types }),

@@ -2,6 +2,7 @@
 
 mod albert;
 mod bert;
+mod deberta;
 mod description;
 mod distilbert;
 mod electra;
@@ -28,6 +29,8 @@ use family::{Family, Head, Request};
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
     &bert::FAMILY,
+    &deberta::FIRST,
+    &deberta::SECOND,
     &distilbert::FAMILY,
     &electra::FAMILY,
     &gpt2::FAMILY,
