@@ -90,6 +90,13 @@ impl Checkpoint {
             shards.map_or(Ok(()), |shards| shards.check(&name, &tensors))?;
             checkpoint.add_file(map, tensors.into_iter().map(|(name, at)| (current_name(&name), at)).collect())?;
         }
+        for module in checkpoint.sentence.iter().flat_map(|s| s.folders.clone()).collect::<Vec<_>>() {
+            let path = folder.join(&module).join("model.safetensors");
+            let map = map(&path)?;
+            let tensors = safetensors::tensors(&path, &map, checkpoint.files.len())?;
+            let tensors = tensors.into_iter().map(|(name, at)| (format!("{module}.{name}"), at)).collect();
+            checkpoint.add_file(map, tensors)?;
+        }
         quantised::resolve(&mut checkpoint.config, Some(folder), &mut checkpoint.tensors, &checkpoint.files)?;
         Ok(checkpoint)
     }

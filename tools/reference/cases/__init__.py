@@ -1,5 +1,37 @@
 """The tables of reference folders, one module per family."""
 
-from cases import bert, descendants, gguf, gpt2, gpts, llama
+from cases import (
+    albert,
+    bert,
+    deberta,
+    descendants,
+    distilbert,
+    electra,
+    gguf,
+    gpt2,
+    gpts,
+    llama,
+    modernbert,
+    mpnet,
+    nomic_bert,
+    roberta,
+)
 
-CASES = bert.CASES + gpt2.CASES + llama.CASES + descendants.CASES + gpts.CASES + gguf.CASES
+FAMILIES = (
+    albert,
+    bert,
+    deberta,
+    descendants,
+    distilbert,
+    electra,
+    gguf,
+    gpt2,
+    gpts,
+    llama,
+    modernbert,
+    mpnet,
+    nomic_bert,
+    roberta,
+)
+
+CASES = [case for family in FAMILIES for case in family.CASES]

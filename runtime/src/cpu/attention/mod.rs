@@ -97,7 +97,7 @@ pub struct Attention<'a> {
     pub soft_cap: Option<f32>,
     /// Whether query `i` of batch entry `n` sees only keys `j ≤ past[n] + i`.
     pub causal: bool,
-    /// And only keys `j > past[n] + i - window`.
+    /// And only keys `j > past[n] + i - window`; without `causal` also only `j < past[n] + i + window`.
     pub window: Option<usize>,
     /// Queries `[b, s]` that are computed; the results of the others are left as they are.
     pub live: Option<&'a Live>,
@@ -193,15 +193,15 @@ impl Attention<'_> {
     /// # Safety
     /// `past` can be read at `batch`.
     unsafe fn visible(&self, batch: usize, query: usize) -> Range<usize> {
-        if self.causal && self.window == Some(0) {
+        if self.window == Some(0) {
             return 0..0;
         }
         let keys = self.extents[4] as i64;
         // SAFETY: the caller's contract.
         let past = self.past.map_or(0, |past| unsafe { *past.at.add(past.offset([batch])) });
         let next = i64::from(past) + query as i64 + 1;
-        let end = if self.causal { next.clamp(0, keys) } else { keys };
         let window = self.window.map_or(i64::MAX, |window| i64::try_from(window).unwrap_or(i64::MAX));
+        let end = if self.causal { next } else { next.saturating_add(window - 1) }.clamp(0, keys);
         next.saturating_sub(window).clamp(0, end) as usize..end as usize
     }
 
