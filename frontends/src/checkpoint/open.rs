@@ -88,7 +88,8 @@ impl Checkpoint {
             };
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             shards.map_or(Ok(()), |shards| shards.check(&name, &tensors))?;
-            checkpoint.add_file(map, tensors.into_iter().map(|(name, at)| (current_name(&name), at)).collect())?;
+            checkpoint.add(tensors.into_iter().map(|(name, at)| (current_name(&name), at)).collect())?;
+            checkpoint.files.push(map);
         }
         for module in checkpoint.sentence.iter().flat_map(|s| s.folders.clone()).collect::<Vec<_>>() {
             let path = folder.join(&module).join("model.safetensors");
@@ -116,38 +117,45 @@ impl Checkpoint {
     }
 
     fn open_gguf(path: &Path, folder: Option<&Path>) -> Result<Checkpoint, CheckpointError> {
-        let map = map(path)?;
-        if !map.starts_with(gguf::MAGIC) {
+        let mut maps = vec![map(path)?];
+        if !maps[0].starts_with(gguf::MAGIC) {
             return Err(CheckpointError::NoWeights(path.to_owned()));
         }
         let invalid = |source| CheckpointError::Gguf { path: path.to_owned(), source };
-        let header = gguf::Header::parse(&map).map_err(invalid)?;
-        let model = gguf::model(&header, &map).map_err(invalid)?;
+        let mut headers = vec![gguf::Header::parse(&maps[0]).map_err(invalid)?];
+        for part in gguf::parts(&headers[0], &maps[0], path).map_err(invalid)? {
+            let map = map(&part)?;
+            let header = gguf::Header::parse(&map);
+            headers.push(header.map_err(|source| CheckpointError::Gguf { path: part, source })?);
+            maps.push(map);
+        }
+        let files: Vec<&[u8]> = maps.iter().map(|map| &map[..]).collect();
+        let model = gguf::model(&headers, &files).map_err(invalid)?;
+        let header = headers.swap_remove(0);
         let own = folder.map(|folder| files::optional_object(&folder.join("generation_config.json"))).transpose()?;
         let generation = match own.flatten() {
             Some(own) => own,
-            None => gguf::generation(&header, &map).map_err(invalid)?,
+            None => gguf::generation(&header, &maps[0]).map_err(invalid)?,
         };
         let mut checkpoint = Checkpoint {
             config: model.config,
             generation: Some(generation),
             sentence: None,
             folder: folder.map(Path::to_owned),
-            files: Vec::new(),
+            files: maps,
             tensors: BTreeMap::new(),
             gguf: Some((path.to_owned(), header)),
         };
-        checkpoint.add_file(map, model.tensors)?;
+        checkpoint.add(model.tensors)?;
         Ok(checkpoint)
     }
 
-    fn add_file(&mut self, map: Mmap, tensors: Tensors) -> Result<(), CheckpointError> {
+    fn add(&mut self, tensors: Tensors) -> Result<(), CheckpointError> {
         for (name, stored) in tensors {
             if self.tensors.insert(name.clone(), stored).is_some() {
                 return Err(CheckpointError::Duplicate(name));
             }
         }
-        self.files.push(map);
         Ok(())
     }
 }

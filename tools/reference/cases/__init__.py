@@ -1,37 +1,8 @@
-"""The tables of reference folders, one module per family."""
+"""The tables of reference folders: each module of this package has a list `CASES`."""
 
-from cases import (
-    albert,
-    bert,
-    deberta,
-    descendants,
-    distilbert,
-    electra,
-    gguf,
-    gpt2,
-    gpts,
-    llama,
-    modernbert,
-    mpnet,
-    nomic_bert,
-    roberta,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-FAMILIES = (
-    albert,
-    bert,
-    deberta,
-    descendants,
-    distilbert,
-    electra,
-    gguf,
-    gpt2,
-    gpts,
-    llama,
-    modernbert,
-    mpnet,
-    nomic_bert,
-    roberta,
-)
+MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
 
-CASES = [case for family in FAMILIES for case in family.CASES]
+CASES = [case for module in MODULES for case in module.CASES]

@@ -1,14 +1,18 @@
-//! GGUF files, versions 2 and 3 (ggml, `docs/gguf.md`).
+//! GGUF files, versions 2 and 3 (ggml, `docs/gguf.md`), of one part or several.
 //!
 //! A file is a header, metadata by key, descriptions of tensors, and their data. Nothing in it is
 //! believed: every length is checked against the file before it is used, and nothing is allocated
-//! by a count that the file has not paid for in bytes.
+//! by a count that the file has not paid for in bytes. What tensors and keys are called in transformers is data:
+//! `tables` has one for each architecture, `architecture` follows it.
 
+mod architecture;
 mod cursor;
 mod error;
-mod llama;
 mod metadata;
 mod pre_tokenizer;
+mod rope;
+mod split;
+mod tables;
 mod tensors;
 mod tokenizer;
 
@@ -20,19 +24,11 @@ use metadata::{Keys, Metadata};
 use tensors::TensorInfo;
 
 pub use error::GgufError;
+pub(super) use split::{is_later_part, parts};
 pub(super) use tokenizer::{generation, text_assets};
 
 /// The bytes that every GGUF file begins with.
 pub(super) const MAGIC: &[u8] = b"GGUF";
-
-/// Whether a file's name is that of a part of a split file other than the first.
-pub(super) fn is_later_part(name: &str) -> bool {
-    let numbers = name.strip_suffix(".gguf").and_then(|name| name.rsplit_once("-of-"));
-    numbers.and_then(|(head, _)| head.rsplit_once('-')).is_some_and(|(_, n)| n.parse::<u32>().is_ok_and(|n| n > 1))
-}
-
-/// Architectures that can be read.
-const ARCHITECTURES: &[&str] = &["llama"];
 
 /// Everything before the data.
 #[derive(Debug)]
@@ -66,16 +62,13 @@ pub(super) struct Model {
     pub(super) tensors: Vec<(String, Stored)>,
 }
 
-/// Config and tensors in transformers' words.
-pub(super) fn model(header: &Header, bytes: &[u8]) -> Result<Model, GgufError> {
-    let keys = Keys::new(&header.metadata, bytes);
-    if keys.size("split.count")?.is_some_and(|count| count > 1) {
-        return Err(GgufError::key("split.count", "says that this is one of several files, which is not supported"));
-    }
-    match keys.required_text("general.architecture")? {
-        "llama" => llama::model(&keys, &header.tensors, bytes),
-        found => Err(GgufError::Architecture { found: found.to_owned(), known: ARCHITECTURES }),
-    }
+/// Config and tensors in transformers' words; the first of several files has the keys.
+pub(super) fn model(headers: &[Header], files: &[&[u8]]) -> Result<Model, GgufError> {
+    let keys = Keys::new(&headers[0].metadata, files[0]);
+    split::check(headers, files)?;
+    let infos =
+        headers.iter().enumerate().flat_map(|(file, header)| header.tensors.iter().map(move |info| info.of_file(file)));
+    architecture::model(&keys, &infos.collect::<Vec<_>>(), files)
 }
 
 #[cfg(test)]
