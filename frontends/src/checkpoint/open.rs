@@ -96,7 +96,8 @@ impl Checkpoint {
             let map = map(&path)?;
             let tensors = safetensors::tensors(&path, &map, checkpoint.files.len())?;
             let tensors = tensors.into_iter().map(|(name, at)| (format!("{module}.{name}"), at)).collect();
-            checkpoint.add_file(map, tensors)?;
+            checkpoint.add(tensors)?;
+            checkpoint.files.push(map);
         }
         quantised::resolve(&mut checkpoint.config, Some(folder), &mut checkpoint.tensors, &checkpoint.files)?;
         Ok(checkpoint)
