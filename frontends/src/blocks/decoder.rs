@@ -109,7 +109,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The first op that could not be applied.
-    pub fn hidden_entries(&self, tensors: &Inventory<'_>, pooling: Option<Pooling>) -> Result<Vec<Entry>, BuildError> {
+    pub fn hidden_entries(&self, tensors: &Inventory<'_>, pooling: Option<&Pooling>) -> Result<Vec<Entry>, BuildError> {
         let hidden = |m: &ModelBuilder<'_>, tokens: &Tokens| self.normalised(m, &self.layers(m, tokens));
         let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| {
             let (m, tokens) = m.whole_sequence();
@@ -118,7 +118,7 @@ impl Decoder {
         if let Some(pooling) = pooling {
             entries.push(ModelBuilder::entry("embed", tensors, |m| {
                 let (m, tokens) = m.whole_sequence();
-                vec![("sentence_embedding", m.pool(&hidden(&m, &tokens), pooling))]
+                vec![("sentence_embedding", m.pool(&hidden(&m, &tokens), &self.embedding.width, pooling))]
             })?);
         }
         Ok(entries)

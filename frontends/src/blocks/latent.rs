@@ -102,8 +102,10 @@ impl ModelBuilder<'_> {
 
     /// What queries `[b, g, r, s, d]` see.
     fn attended(&self, q: &Value, k: &Value, v: &Value, attention: &Attention) -> Value {
-        let op = self.attention_op(attention);
-        let operands: Vec<&Value> = [q, k, v].into_iter().chain(self.attention_context()).collect();
+        let context = &self.context;
+        let op = self.attention_op(attention, &context.bias);
+        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
+        let operands: Vec<&Value> = [q, k, v].into_iter().chain(optional).collect();
         self.expand("attention", &op, &operands)
     }
 }

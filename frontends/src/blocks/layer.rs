@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Experts, GatedMlp, Mlp, ModelBuilder, Norm};
+use super::{Attention, Convolution, Experts, GatedMlp, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -39,6 +39,8 @@ pub struct Layer {
     pub adds_to_norm: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
+    /// Joins the result.
+    pub convolution: Option<Convolution>,
 }
 
 impl Layer {
@@ -58,6 +60,7 @@ impl Layer {
             parallel: false,
             adds_to_norm: false,
             residual_scale: 1.0,
+            convolution: None,
         }
     }
 
@@ -102,9 +105,13 @@ impl ModelBuilder<'_> {
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
         let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
-        let x = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
-        let input = norm(&layer.before[1], &x);
-        norm(&layer.sums[1], &(residual(&x, &input) + feed_forward(&input)))
+        let y = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        let input = norm(&layer.before[1], &y);
+        let y = norm(&layer.sums[1], &(residual(&y, &input) + feed_forward(&input)));
+        match &layer.convolution {
+            Some(convolution) => self.convolved(x, &y, convolution),
+            None => y,
+        }
     }
 
     fn feed_forward(&self, (name, kind): &(&'static str, FeedForward), x: &Value) -> Value {

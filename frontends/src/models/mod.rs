@@ -1,10 +1,14 @@
 //! Architectures: one file for each family, and the table that finds them.
 
+mod albert;
 mod bert;
 mod bloom;
 mod cohere;
+mod deberta;
 mod deepseek;
 mod description;
+mod distilbert;
+mod electra;
 mod falcon;
 mod family;
 mod gemma;
@@ -19,6 +23,9 @@ mod layer_types;
 mod llama;
 mod mistral;
 mod mixtral;
+mod modernbert;
+mod mpnet;
+mod nomic_bert;
 mod olmo2;
 mod opt;
 mod phi;
@@ -26,6 +33,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen_moe;
+mod roberta;
 mod rope;
 mod smollm3;
 mod sparse;
@@ -44,12 +52,17 @@ use family::{Family, Head, Request};
 
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
+    &albert::FAMILY,
     &bert::FAMILY,
     &bloom::FAMILY,
     &cohere::COHERE,
     &cohere::COHERE2,
+    &deberta::FIRST,
+    &deberta::SECOND,
     &deepseek::V2,
     &deepseek::V3,
+    &distilbert::FAMILY,
+    &electra::FAMILY,
     &falcon::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
@@ -65,6 +78,9 @@ const FAMILIES: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
+    &modernbert::FAMILY,
+    &mpnet::FAMILY,
+    &nomic_bert::FAMILY,
     &olmo2::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
@@ -73,6 +89,9 @@ const FAMILIES: &[&Family] = &[
     &qwen3::FAMILY,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &roberta::CAMEMBERT,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
@@ -136,8 +155,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
     build(Sources {
         config: &checkpoint.config,
         generation: checkpoint.generation.as_ref(),
-        pooling: checkpoint.sentence.map(|s| s.pooling),
-        max_input: checkpoint.sentence.and_then(|s| s.max_input),
+        pooling: checkpoint.sentence.as_ref().map(|s| s.pooling.clone()),
+        max_input: checkpoint.sentence.as_ref().and_then(|s| s.max_input),
         shapes: checkpoint.shapes(),
         same_values: &|a, b| checkpoint.same_values(a, b),
     })
@@ -163,7 +182,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
         recompute_beyond: built.recompute_beyond,
-        max_input: sources.max_input,
+        max_input: sources.max_input.map(|length| length.min(built.max_positions.unwrap_or(length))),
         generation: description::generation(&config, sources.generation)?,
     };
     config.finish()?;

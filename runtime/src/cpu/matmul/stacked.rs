@@ -74,7 +74,7 @@ impl Stacked<'_> {
                 let first = if members.len() > 1 { copies.as_ptr() } else { at(0) };
                 let weights = &self.weights[number * size..][..size];
                 let x = Rows { at: first, stride: k };
-                let product = Matmul { isa: self.isa, weights, shape: self.shape, x, m: members.len() };
+                let product = Matmul { isa: self.isa, weights, shape: self.shape, x, m: members.len(), rows: None };
                 let mut finish = |tile: Tile| epilogue(Tile { row: members[tile.row] as usize, ..tile });
                 // SAFETY: the caller's contract, or copies of what it vouches for.
                 unsafe { product.run_share(0..members.len(), panels, carver.lend(), &mut finish) };

@@ -10,10 +10,11 @@ mod top_k;
 
 use castiron_ir::DType;
 
-use super::kernels::{BoundKernel, MatmulKernel, RowsKernel, StackedKernel};
+use super::kernels::{BlankKernel, BoundKernel, MatmulKernel, RowsKernel, StackedKernel};
 use super::operand::{Address, IndexOperand};
 use super::{BoundEntry, Cost, Origin, Slots, Stage};
 use crate::bind::hazard::{self, Span};
+use crate::bind::padding::Padding;
 use crate::bind::symbols::{SymbolTable, Values};
 use crate::bind::view::{FlatIndex, FlatView, Memory, Resolver};
 use crate::bind::{BindError, BindFault};
@@ -23,7 +24,7 @@ use crate::cpu::matmul::stacked::Stacked;
 use crate::cpu::scratch::Scratch;
 use crate::memory::ALIGNMENT;
 use crate::plan::{Request, plan};
-use crate::program::row::Access;
+use crate::program::row::{Access, RowProgram};
 use crate::program::view::View;
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
 use crate::program::{Matmul as MatmulBody, Rows as RowsBody};
@@ -44,6 +45,7 @@ pub(crate) fn bind(
     entry: &EntryProgram,
     (table, values): (&SymbolTable, &Values),
     (isa, workers): (Isa, usize),
+    padding: Option<&Padding>,
 ) -> Result<BoundEntry, BindError> {
     let named = |fault| BindError::Entry { entry: entry.name.clone(), fault };
     let resolver = Resolver { program, entry, table, values };
@@ -52,6 +54,7 @@ pub(crate) fn bind(
         resolver,
         isa,
         workers,
+        padding,
         slots,
         number: 0,
         kernels: Vec::new(),
@@ -100,6 +103,8 @@ pub(super) struct Binder<'a> {
     pub resolver: Resolver<'a>,
     pub isa: Isa,
     pub workers: usize,
+    /// What may leave rows of padding out, if rows shall be.
+    padding: Option<&'a Padding>,
     slots: Slots,
     /// Number of the kernel.
     number: u32,
@@ -123,12 +128,26 @@ impl Binder<'_> {
     fn kernel(&mut self, number: u32) -> Result<(), BindError> {
         self.number = number;
         let kernel = &self.resolver.entry.kernels[number as usize];
-        self.body(kernel).map_err(|fault| BindError::Kernel {
+        let named = |fault| BindError::Kernel {
             entry: self.resolver.entry.name.clone(),
             number: number as usize,
             label: kernel.label.clone(),
             fault,
-        })
+        };
+        self.body(kernel).map_err(named)?;
+        let padding = self.padding.into_iter().flat_map(|padding| &padding.zeroed);
+        for (_, place, row) in padding.filter(|(kernel, ..)| *kernel == number as usize) {
+            let memory = self.resolver.memory(place).map_err(named)?;
+            let blank = BlankKernel { address: self.address(memory), row: *row };
+            let origin = self.origin_of(&kernel.label, Vec::new());
+            self.push(BoundKernel::Blank(blank), origin);
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel being bound leaves rows of padding out.
+    pub(super) fn is_live(&self) -> bool {
+        self.padding.is_some_and(|padding| padding.leaves_out[self.number as usize])
     }
 
     fn body(&mut self, kernel: &Kernel) -> Result<(), BindFault> {
@@ -154,26 +173,30 @@ impl Binder<'_> {
         let Some(extents) = self.space(&rows.space)? else { return Ok(()) };
         let flat = self.operands(&rows.operands, 0, &extents)?;
         check_hazards(&flat, &[])?;
-        self.push_rows(&rows.operands.program, flat, extents, label)
+        // A kernel that leaves rows out is over batch and length first.
+        let batch = if self.is_live() { extents[..2].iter().product() } else { 0 };
+        self.push_rows((&rows.operands.program, flat), extents, batch, label)
     }
 
-    /// Appends a kernel of rows.
+    /// Appends a kernel of rows; those of padding are left out if a batch has so many in all.
     fn push_rows(
         &mut self,
-        program: &crate::program::row::RowProgram,
-        flat: FlatOperands,
+        (program, flat): (&RowProgram, FlatOperands),
         extents: Vec<usize>,
+        batch: usize,
         label: &str,
     ) -> Result<(), BindFault> {
         let origin = self.origin(label, &flat);
         let mut nest = self.nest(program, 0, flat, extents);
         nest.simplify_outer();
-        nest.simplify_row();
+        if batch == 0 {
+            nest.simplify_row();
+        }
         let (rows, row, is_divisible) = (nest.rows(), nest.row(), nest.is_divisible());
         self.count(rows, row, program.nodes.len());
         let work = self.work(nest, false)?;
-        let can_cut = is_divisible && work.can_cut();
-        self.push(BoundKernel::Rows(RowsKernel { work, rows, row, can_cut }), origin);
+        let (can_cut, per_live) = (is_divisible && work.can_cut(), rows.checked_div(batch).unwrap_or(0));
+        self.push(BoundKernel::Rows(RowsKernel { work, rows, row, can_cut, per_live }), origin);
         Ok(())
     }
 
@@ -209,12 +232,13 @@ impl Binder<'_> {
             self.scratch.0 = self.scratch.0.max(scratch);
         }
         self.count(m, matrix.n, matrix.k.saturating_mul(2 * matrix.groups));
-        let (isa, weight) = (self.isa, self.address(Memory::Weight(matmul.weight as usize)));
+        let (isa, is_live) = (self.isa, self.is_live());
+        let weight = self.address(Memory::Weight(matmul.weight as usize));
         let encodings: Box<[_]> = encodings.as_slice().into();
         let Some((choice, _)) = chosen else {
             let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
             let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
-            let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, epilogue };
+            let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, is_live, epilogue };
             self.push(BoundKernel::Matmul(kernel), origin);
             return Ok(());
         };
@@ -225,7 +249,8 @@ impl Binder<'_> {
         let index = FlatIndex::of(choice, count);
         let chosen = IndexOperand::new(&index, self.address(index.memory), outer.len(), 1);
         let x_strides = x.strides[..outer.len()].into();
-        let product = MatmulKernel { isa, weight, matrix, encodings, x: self.element(&x), x_stride: 0, m, epilogue };
+        let x = self.element(&x);
+        let product = MatmulKernel { isa, weight, matrix, encodings, x, x_stride: 0, m, is_live, epilogue };
         self.push(
             BoundKernel::Stacked(StackedKernel { product, count, outer: outer.into(), x_strides, chosen }),
             origin,
@@ -270,7 +295,7 @@ impl Binder<'_> {
             extents: vec![extents.to_vec(), extents.to_vec()],
         };
         let program = operands::copy_program(Access::Element);
-        self.push_rows(&program, flat, extents.to_vec(), label)?;
+        self.push_rows((&program, flat), extents.to_vec(), 0, label)?;
         Ok(copy)
     }
 
