@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokenizers::Tokenizer;
 
 use super::*;
-use crate::blocks::{Pooling, PoolingMode};
+use crate::blocks::Pooling;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
