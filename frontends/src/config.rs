@@ -30,6 +30,11 @@ pub enum ConfigError {
     Unread(Vec<String>),
 }
 
+/// Whether a key cannot change the numbers of a forward pass: those above, and whatever is dropped in training.
+fn is_harmless(key: &str) -> bool {
+    HARMLESS.contains(&key) || key.contains("dropout") || key.contains("layerdrop") || key.ends_with("pdrop")
+}
+
 /// Widest head, since a builder makes lists of its channels.
 const MOST_CHANNELS: usize = 1 << 16;
 
@@ -50,39 +55,28 @@ const HARMLESS: &[&str] = &[
     "_name_or_path",
     "_num_labels",
     "architectures",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
     "auto_map",
     "bos_token_id",
     "chunk_size_feed_forward",
-    "classifier_dropout",
-    "classifier_dropout_prob",
-    "cls_dropout",
     "cls_token_id",
     "dense_seq_output",
     "deterministic_flash_attn",
     "directionality",
     "down_scale_factor",
-    "dropout",
     "dtype",
-    "embd_pdrop",
-    "embedding_dropout",
     "eos_token_id",
     "finetuning_task",
     "fused_bias_fc",
-    "fused_dropout_add_ln",
     "gap_size",
     "gradient_checkpointing",
-    "hidden_dropout_prob",
     "id2label",
+    "init_std",
     "initializer_cutoff_factor",
     "initializer_range",
     "is_encoder_decoder",
     "is_llama_config",
     "label2id",
     "max_position_embeddings",
-    "mlp_dropout",
     "model_type",
     "n_ctx",
     "net_structure_type",
@@ -92,7 +86,6 @@ const HARMLESS: &[&str] = &[
     "output_hidden_states",
     "output_past",
     "pad_token_id",
-    "pooler_dropout",
     "pooler_fc_size",
     "pooler_num_attention_heads",
     "pooler_num_fc_layers",
@@ -100,18 +93,13 @@ const HARMLESS: &[&str] = &[
     "pooler_type",
     "pretraining_tp",
     "problem_type",
-    "qa_dropout",
     "reference_compile",
     "repad_logits_with_grad",
-    "resid_pdrop",
     "return_dict",
     "sep_token_id",
-    "seq_classif_dropout",
     "sparse_pred_ignore_index",
     "sparse_prediction",
     "summary_activation",
-    "summary_first_dropout",
-    "summary_last_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
@@ -311,10 +299,8 @@ impl<'a> ConfigReader<'a> {
     pub fn finish(&self) -> Result<(), ConfigError> {
         let read = self.read.borrow();
         let says_nothing = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
-        let unread = self
-            .object
-            .iter()
-            .filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !HARMLESS.contains(&key.as_str()));
+        let unread =
+            self.object.iter().filter(|(key, value)| !says_nothing(value) && !read.contains(*key) && !is_harmless(key));
         let unread: Vec<String> = unread.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
         if unread.is_empty() { Ok(()) } else { Err(ConfigError::Unread(unread)) }
     }

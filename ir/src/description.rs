@@ -68,6 +68,8 @@ pub struct Description {
     pub exclusive_labels: bool,
     /// Number of positions that the model can tell apart; nothing if there is no limit.
     pub max_positions: Option<usize>,
+    /// Length beyond which all positions count otherwise than before, so that a cache has to be made anew.
+    pub recompute_beyond: Option<usize>,
     /// Tokens after which a sentence encoder cuts its input.
     pub max_input: Option<usize>,
     /// How generation goes unless a caller says otherwise.

@@ -37,6 +37,9 @@ class Case:
     padding: str = "right"
     """The side that padding is on."""
 
+    attention: str = "eager"
+    """The implementation of attention that transformers takes."""
+
     token_types: bool = False
     """Whether `token_type_ids` is an input."""
 

@@ -86,7 +86,7 @@ class SafetensorsCase(Case):
         model_class = getattr(transformers, self.model)
         config = {"config": model_class.config_class(**self.config)} if self.own_config else {}
         model, report = model_class.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **config
+            folder, dtype=torch.float32, attn_implementation=self.attention, output_loading_info=True, **config
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")

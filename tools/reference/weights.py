@@ -17,7 +17,7 @@ HEAD_GAIN = 3.0
 
 EMBEDDINGS = ("embed", "wte")
 POSITIONS = ("position_embeddings", "wpe")
-HEADS = ("lm_head", "decoder", "classifier", "qa_outputs")
+HEADS = ("lm_head", "decoder", "classifier", "qa_outputs", "score")
 QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn")
 CONV1D = ("c_attn", "c_proj", "c_fc")
 
@@ -32,9 +32,9 @@ def randomise(model: torch.nn.Module, generator: np.random.Generator) -> None:
 
 def draw(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """Values for the parameter `name`: scaled so that activations keep unit size."""
-    if len(shape) == 1:
-        if name.endswith("bias"):
-            return generator.normal(0.0, BIAS_STD, shape)
+    if len(shape) == 1 and name.endswith("bias"):
+        return generator.normal(0.0, BIAS_STD, shape)
+    if len(shape) == 1 or "norm" in name:
         return generator.uniform(*NORM_RANGE, shape)
     if any(part in name for part in POSITIONS):
         return generator.normal(0.0, POSITION_STD, shape)

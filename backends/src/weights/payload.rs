@@ -215,7 +215,9 @@ impl PlannedWeight {
             let (panel, rows) = (i / matrix.groups, &groups[i % matrix.groups]);
             let values = |row: usize, out: &mut [f32]| rows.read(row, out);
             let blocks = |row: usize| rows.raw(row, matrix.k);
-            let source = match rows.format().filter(|&format| Encoding::of(format) == matrix.encoding) {
+            let is_kept =
+                |format: &BlockFormat| matrix.encoding.is_quantised() && Encoding::of(*format) == matrix.encoding;
+            let source = match rows.format().filter(is_kept) {
                 Some(format) => Source::Blocks(format, &blocks),
                 None => Source::Values(&values),
             };

@@ -113,10 +113,10 @@ impl ModelBuilder<'_> {
                 m.builder.fail("attention", format!("there is no rotary table {table}"));
                 return x.clone();
             };
-            (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
             let of_keys = angles.without_group();
-            q = m.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
-            k = m.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin]);
+            let rope = Rope { interleaved: angles.interleaved };
+            q = m.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);
+            k = m.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin]);
         }
         if attention.divide_by_layer {
             q = q / m.layer_number();

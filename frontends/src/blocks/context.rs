@@ -53,7 +53,8 @@ pub struct Tokens {
     pub ids: Value,
     /// Positions `i32[1,s]` or, when they differ from row to row, `i32[b,s]`.
     pub positions: Value,
-    /// One more than the largest position of each row, `i32[b]`, or of all, `i32[1]`.
+    /// Tokens that each row has, `i32[b]`, or that all have, `i32[1]`. Of a prompt that is read in pieces, all
+    /// are meant.
     pub length: Value,
     /// Types `i32[b,s]`, of models that tell texts of a pair apart.
     pub types: Option<Value>,
@@ -80,14 +81,15 @@ impl ModelBuilder<'_> {
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that
     /// each row has cached; and `last`, which of its tokens is each row's last, also given as a value.
     /// There is no mask: rows are padded on the right, `past` advances by their true lengths, and
-    /// what padding has written is overwritten before it is seen.
-    pub fn next_tokens(&self) -> (Self, Tokens, Value) {
+    /// what padding has written is overwritten before it is seen. What depends on a row's length
+    /// `depends_on_length`, so that a prompt in pieces is read as a whole would be, has it as another input.
+    pub fn next_tokens(&self, depends_on_length: bool) -> (Self, Tokens, Value) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
         let past = self.input("past", Type::i32(["b"]));
         let last = self.input("last", Type::i32(["b"]));
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
-        let length = &past + &last + 1.0;
+        let length = if depends_on_length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
         let context = Context { past: Some(past), ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length, types: None }, last)
     }

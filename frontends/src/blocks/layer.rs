@@ -33,6 +33,8 @@ pub struct Layer {
     pub sums: [Option<NamedNorm>; 2],
     /// Whether the perceptron reads what attention reads, rather than its result (GPT-J).
     pub parallel: bool,
+    /// Whether results are added to what the norms before them gave, rather than to their inputs (BLOOM).
+    pub adds_to_norm: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
     /// Joins the result.
@@ -54,9 +56,22 @@ impl Layer {
             after: [None, None],
             sums: [None, None],
             parallel: false,
+            adds_to_norm: false,
             residual_scale: 1.0,
             convolution: None,
         }
+    }
+
+    /// A layer whose parts read one norm.
+    pub fn parallel(
+        attention: (&'static str, Attention),
+        feed_forward: (&'static str, FeedForward),
+        norm_name: &'static str,
+        norm: &Norm,
+    ) -> Layer {
+        let layer = Layer::pre_norm(attention, feed_forward, [norm_name; 2], norm);
+        let [first, _] = layer.before;
+        Layer { before: [first, None], parallel: true, ..layer }
     }
 
     /// A layer with a norm after each sum.
@@ -87,8 +102,10 @@ impl ModelBuilder<'_> {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { attention_input };
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
-        let y = norm(&layer.sums[0], &(x + attended));
-        let y = norm(&layer.sums[1], &(&y + feed_forward(&norm(&layer.before[1], &y))));
+        let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
+        let y = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        let input = norm(&layer.before[1], &y);
+        let y = norm(&layer.sums[1], &(residual(&y, &input) + feed_forward(&input)));
         match &layer.convolution {
             Some(convolution) => self.convolved(x, &y, convolution),
             None => y,

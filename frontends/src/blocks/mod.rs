@@ -25,10 +25,11 @@ mod runs;
 mod scope;
 mod size;
 
+pub use alibi::Alibi;
 pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
 pub use context::{Context, Tokens};
 pub use convolution::Convolution;
-pub use decoder::{Alibi, Decoder, Scores, SequenceHead};
+pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
 pub use disentangled::{Disentangled, Distances};
 pub use embedding::{Embedding, Positions, TokenTypes};

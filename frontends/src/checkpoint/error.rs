@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::gguf::GgufError;
+use super::torch::TorchError;
+use crate::config::ConfigError;
 
 /// A path that cannot be read as a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +49,23 @@ pub enum CheckpointError {
         /// Why.
         source: GgufError,
     },
+    /// A file that is no valid file of PyTorch's, or asks for more than tensors.
+    #[error("{path}: {source}")]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TorchError,
+    },
     /// A folder without weights, or a file that holds none.
-    #[error("{0}: neither a GGUF file nor a folder with model.safetensors, model.safetensors.index.json or one *.gguf")]
+    #[error(
+        "{0}: neither a GGUF file nor a folder with model.safetensors, pytorch_model.bin, the index of either, \
+         one *.gguf or one *.pth"
+    )]
     NoWeights(PathBuf),
-    /// Several GGUF files, of which none is the obvious one.
-    #[error("{folder}: holds several GGUF files, name one of them: {}", files.join(", "))]
-    SeveralGguf {
+    /// Several files of weights, of which none is the obvious one.
+    #[error("{folder}: holds several files of weights, name one of them: {}", files.join(", "))]
+    SeveralFiles {
         /// The folder.
         folder: PathBuf,
         /// Their names.
@@ -76,5 +89,16 @@ pub enum CheckpointError {
         name: String,
         /// Its type in the file.
         dtype: String,
+    },
+    /// A quantisation that is not implemented.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// Integers and scales that do not fit one another.
+    #[error("quantised weight `{name}` {problem}")]
+    Quantised {
+        /// What the names of its tensors begin with.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
 }

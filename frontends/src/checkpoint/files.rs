@@ -7,6 +7,16 @@ use serde_json::{Map, Value};
 
 use super::CheckpointError;
 
+/// Names of the files of a folder, sorted.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(io)?;
+    let name = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    let mut names = entries.map(name).collect::<std::io::Result<Vec<_>>>().map_err(io)?;
+    names.sort();
+    Ok(names)
+}
+
 /// A JSON object that must be there.
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, CheckpointError> {
     let text = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;

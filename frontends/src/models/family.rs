@@ -3,7 +3,7 @@
 use castiron_ir::{Entry, Task};
 
 use super::ModelError;
-use crate::blocks::{Decoder, Encoder, Inventory, Pooling, SequenceHead, Size};
+use crate::blocks::{Decoder, Encoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Size};
 use crate::config::ConfigReader;
 
 /// What stands on top of the layers.
@@ -61,6 +61,8 @@ pub(super) struct Built {
     pub entries: Vec<Entry>,
     /// Positions that the model can tell apart; nothing if there is no limit.
     pub max_positions: Option<usize>,
+    /// Length beyond which all positions count otherwise; nothing if there is none.
+    pub recompute_beyond: Option<usize>,
 }
 
 impl Request<'_> {
@@ -81,7 +83,12 @@ impl Request<'_> {
             }
         };
         self.tensors.check(&known_unused)?;
-        Ok(Built { entries, max_positions: model.max_positions })
+        let beyond = |rotary: &Rotary| match rotary.growth {
+            Some(Growth::Long { beyond, .. }) => Some(beyond),
+            _ => None,
+        };
+        let recompute_beyond = model.rotary.iter().find_map(beyond);
+        Ok(Built { entries, max_positions: model.max_positions, recompute_beyond })
     }
 
     /// The entries of an encoder under any head, with a check that all tensors are used but those that are known
@@ -102,6 +109,6 @@ impl Request<'_> {
             }
         };
         tensors.check(&known_unused)?;
-        Ok(Built { entries, max_positions: model.max_positions })
+        Ok(Built { entries, max_positions: model.max_positions, recompute_beyond: None })
     }
 }

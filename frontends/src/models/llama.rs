@@ -4,7 +4,9 @@
 use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::rope;
-use crate::blocks::{Attention, Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, LinearKind, Norm, Scores};
+use crate::blocks::{
+    Attention, Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, LinearKind, Norm, Scores, Size,
+};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "llama",
@@ -17,33 +19,50 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
-    let config = request.config;
-    let biases = (config.flag("attention_bias", false)?, config.flag("mlp_bias", false)?);
-    if config.flag("rope_interleaved", false)? {
-        return Err(config.invalid("rope_interleaved", "false").into());
+    if request.config.flag("rope_interleaved", false)? {
+        return Err(request.config.invalid("rope_interleaved", "false").into());
     }
-    let linear = LinearKind::with_bias(biases.0);
-    let mut model = decoder(request, "silu")?;
-    for layer in &mut model.layers {
-        layer.attention.1.linear = linear;
-        layer.attention.1.output.1 = linear;
-        if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
-            mlp.bias = biases.1;
-        }
-    }
+    let mut model = decoder(request, &Defaults::LLAMA)?;
+    biases(request, &mut model)?;
     Ok(model)
 }
 
-/// A decoder with LLaMA's names and keys, and no biases: what its many descendants begin with.
-pub(super) fn decoder(request: &Request<'_>, activation: &str) -> Result<Decoder, ModelError> {
+/// What LLaMA's descendants assume where their configs are silent.
+pub(super) struct Defaults {
+    /// Key and default of the gate's activation.
+    pub activation: (&'static str, &'static str),
+    /// `tie_word_embeddings`
+    pub tie: bool,
+    /// Share of a head's channels that turn.
+    pub rotary_share: f64,
+    /// Base of the rotary frequencies.
+    pub theta: f64,
+    /// Makes all norms of the layers' width.
+    pub norm: fn(&Size, f64) -> Norm,
+    /// Key and default of the norms' epsilon.
+    pub eps: (&'static str, f64),
+}
+
+impl Defaults {
+    pub const LLAMA: Defaults = Defaults {
+        activation: ("hidden_act", "silu"),
+        tie: false,
+        rotary_share: 1.0,
+        theta: 10_000.0,
+        norm: Norm::rms,
+        eps: ("rms_norm_eps", 1e-6),
+    };
+}
+
+/// A decoder with LLaMA's names and keys and no biases: what its many descendants begin with.
+pub(super) fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
     let (config, tensors) = (request.config, request.tensors);
     let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
     let heads = config.heads("num_attention_heads", "num_key_value_heads", "head_dim", &width)?;
-    let max_positions = config.size("max_position_embeddings")?.unwrap_or(2048);
     let prefix = tensors.prefix("model.");
-    let tie = config.flag("tie_word_embeddings", false)?;
+    let tie = config.flag("tie_word_embeddings", defaults.tie)?;
     let (table, matrix) = tensors.tied(&format!("{prefix}embed_tokens.weight"), "lm_head.weight", tie);
-    let norm = Norm::rms(&width, config.positive("rms_norm_eps")?.unwrap_or(1e-6));
+    let norm = (defaults.norm)(&width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
     let attention = Attention {
         kv_heads: heads.kv_heads,
         rotary: Some(0),
@@ -52,7 +71,7 @@ pub(super) fn decoder(request: &Request<'_>, activation: &str) -> Result<Decoder
     let mlp = GatedMlp {
         width: width.clone(),
         inner: config.extent("intermediate_size")?,
-        activation: config.activation("hidden_act", activation)?,
+        activation: config.activation(defaults.activation.0, defaults.activation.1)?,
         gate: Gate::Separate(["gate_proj", "up_proj"]),
         down: "down_proj",
         bias: false,
@@ -61,7 +80,7 @@ pub(super) fn decoder(request: &Request<'_>, activation: &str) -> Result<Decoder
     let layer = Layer::pre_norm(("self_attn", attention), ("mlp", FeedForward::Gated(mlp)), norms, &norm);
     Ok(Decoder {
         embedding: Embedding::plain(table, &vocab, &width),
-        rotary: vec![rope::rotary(config, heads.head_dim.value(), max_positions)?],
+        rotary: vec![rope::rotary(config, &rope_defaults(request, defaults, &heads.head_dim)?)?],
         alibi: None,
         layers_name: "layers",
         layers: vec![layer; config.layers("num_hidden_layers")?],
@@ -73,4 +92,29 @@ pub(super) fn decoder(request: &Request<'_>, activation: &str) -> Result<Decoder
         prefix,
         width,
     })
+}
+
+/// What the rotary positions of [`decoder`] go by.
+pub(super) fn rope_defaults(
+    request: &Request<'_>,
+    defaults: &Defaults,
+    head_dim: &Size,
+) -> Result<rope::Defaults, ModelError> {
+    let max_positions = request.config.size("max_position_embeddings")?.unwrap_or(2048);
+    let (share, theta) = (defaults.rotary_share, defaults.theta);
+    Ok(rope::Defaults { head_dim: head_dim.value(), share, theta, max_positions })
+}
+
+/// Biases where `attention_bias` and `mlp_bias` ask for them.
+pub(super) fn biases(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
+    let linear = LinearKind::with_bias(request.config.flag("attention_bias", false)?);
+    let bias = request.config.flag("mlp_bias", false)?;
+    for layer in &mut model.layers {
+        layer.attention.1.linear = linear;
+        layer.attention.1.output.1 = linear;
+        if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
+            mlp.bias = bias;
+        }
+    }
+    Ok(())
 }

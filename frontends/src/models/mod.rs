@@ -2,18 +2,38 @@
 
 mod albert;
 mod bert;
+mod bloom;
+mod cohere;
 mod deberta;
 mod description;
 mod distilbert;
 mod electra;
+mod falcon;
 mod family;
+mod gemma;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
+mod granite;
+mod layer_types;
 mod llama;
+mod mistral;
 mod modernbert;
 mod mpnet;
 mod nomic_bert;
+mod olmo2;
+mod opt;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
 mod roberta;
 mod rope;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use std::collections::BTreeMap;
 
@@ -29,18 +49,40 @@ use family::{Family, Head, Request};
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
     &bert::FAMILY,
+    &bloom::FAMILY,
+    &cohere::COHERE,
+    &cohere::COHERE2,
     &deberta::FIRST,
     &deberta::SECOND,
     &distilbert::FAMILY,
     &electra::FAMILY,
+    &falcon::FAMILY,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
     &gpt2::FAMILY,
+    &gpt_bigcode::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
+    &granite::FAMILY,
     &llama::FAMILY,
+    &mistral::FAMILY,
     &modernbert::FAMILY,
     &mpnet::FAMILY,
     &nomic_bert::FAMILY,
+    &olmo2::FAMILY,
+    &opt::FAMILY,
+    &phi3::FAMILY,
+    &phi::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
@@ -127,6 +169,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         labels,
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
+        recompute_beyond: built.recompute_beyond,
         max_input: sources.max_input.map(|length| length.min(built.max_positions.unwrap_or(length))),
         generation: description::generation(&config, sources.generation)?,
     };

@@ -1,10 +1,8 @@
 //! ModernBERT: pre-norm encoder, rotary positions, gated MLP, few layers that see all and many that see near tokens.
 //! Sources: arXiv:2412.13663; transformers `models/modernbert/modeling_modernbert.py`.
 
-use serde_json::{Map, Value};
-
 use super::family::{Built, Family, Head, Request};
-use super::{ModelError, bert, rope};
+use super::{ModelError, bert, layer_types, rope};
 use crate::blocks::{
     Attention, Classifier, Embedding, Encoder, FeedForward, Gate, GatedMlp, Heads, Layer, LinearKind, MaskedHead, Norm,
     PoolingMode, Projections, Rotary, Stack, Transform,
@@ -125,46 +123,20 @@ fn layers(config: &ConfigReader<'_>, norm: &Norm, limit: usize) -> Result<(Vec<L
 
 /// The kind of each layer: listed, or every so manieth sees all.
 fn kinds(config: &ConfigReader<'_>) -> Result<Vec<usize>, ConfigError> {
-    let count = config.layers("num_hidden_layers")?;
     let every = config.size("global_attn_every_n_layers")?.unwrap_or(3);
-    let Some(list) = config.get("layer_types") else {
-        return Ok((0..count).map(|i| if i % every == 0 { GLOBAL } else { LOCAL }).collect());
-    };
-    let kind = |name: &Value| match name.as_str()? {
-        "full_attention" => Some(GLOBAL),
-        "sliding_attention" => Some(LOCAL),
-        _ => None,
-    };
-    let kinds: Option<Vec<usize>> = list.as_array().and_then(|list| list.iter().map(kind).collect());
-    kinds
-        .filter(|kinds| kinds.len() == count)
-        .ok_or_else(|| config.invalid("layer_types", "full_attention or sliding_attention for each layer"))
+    let local = layer_types::sliding(config, config.layers("num_hidden_layers")?, |i| i % every != 0)?;
+    Ok(local.into_iter().map(|local| if local { LOCAL } else { GLOBAL }).collect())
 }
 
 /// The rotary tables of both kinds: today's `rope_parameters` of each, or the older `global_rope_theta` and
 /// `local_rope_theta`.
-fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize) -> Result<Vec<Rotary>, ConfigError> {
+fn rotary(config: &ConfigReader<'_>, head_dim: usize, max_positions: usize) -> Result<Vec<Rotary>, ConfigError> {
+    let table = |(kind, key, usual): (&str, &str, f64)| {
+        let theta = config.positive(key)?.unwrap_or(usual);
+        let defaults = rope::Defaults { head_dim, share: 1.0, theta, max_positions };
+        Ok(rope::of_layer_type(config, kind, &defaults)?.unwrap_or_else(|| rope::unscaled(&defaults)))
+    };
     let kinds =
         [("full_attention", "global_rope_theta", 160_000.0), ("sliding_attention", "local_rope_theta", 10_000.0)];
-    let none = Map::new();
-    let parameters = match config.get("rope_parameters") {
-        None => &none,
-        Some(Value::Object(parameters)) => parameters,
-        Some(_) => return Err(config.invalid("rope_parameters", "an object of parameters for each kind of layers")),
-    };
-    let parameters = ConfigReader::nested("rope_parameters", parameters);
-    let table = |(kind, key, usual): (&str, &str, f64)| {
-        let older = config.positive(key)?.unwrap_or(usual);
-        let own = match parameters.get(kind) {
-            None => None,
-            Some(Value::Object(own)) => Some(own),
-            Some(_) => return Err(parameters.invalid(kind, "an object")),
-        };
-        let own = own.map(|own| ("rope_parameters".to_owned(), own.clone().into()));
-        let alone: Map<String, Value> = own.into_iter().chain([("rope_theta".to_owned(), older.into())]).collect();
-        rope::rotary(&ConfigReader::new(&alone), dim, max_positions)
-    };
-    let tables = kinds.map(table).into_iter().collect::<Result<_, _>>()?;
-    parameters.finish()?;
-    Ok(tables)
+    kinds.into_iter().map(table).collect()
 }

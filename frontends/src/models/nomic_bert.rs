@@ -223,5 +223,6 @@ fn published_numbers(config: &ConfigReader<'_>) -> Result<Numbers, ConfigError> 
 /// The rotary table that today's parameters describe.
 fn rotary(parameters: Map<String, Value>, dim: usize, max_positions: usize) -> Result<Rotary, ConfigError> {
     let alone = Map::from_iter([("rope_parameters".to_owned(), parameters.into())]);
-    rope::rotary(&ConfigReader::new(&alone), dim, max_positions)
+    let defaults = rope::Defaults { head_dim: dim, share: 1.0, theta: 10_000.0, max_positions };
+    rope::rotary(&ConfigReader::new(&alone), &defaults)
 }

@@ -3,41 +3,96 @@
 
 use serde_json::{Map, Value};
 
+use super::layer_types;
 use crate::blocks::frequencies::{self, Llama3, Yarn};
 use crate::blocks::{DynamicNtk, Growth, Rotary};
 use crate::config::{ConfigError, ConfigReader};
 
-/// Reads the rotary positions of heads of width `dim`.
+/// What a family assumes of its rotary positions where its configs are silent.
+pub(super) struct Defaults {
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Share of a head's channels that turn.
+    pub share: f64,
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// `max_position_embeddings`
+    pub max_positions: usize,
+}
+
+/// Reads the rotary positions that hold for all layers, or for those of full attention where the config has an
+/// object for each type of layer.
 ///
 /// # Errors
 /// A kind of scaling that is not known, or one with parameters missing or without meaning.
-pub(super) fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize) -> Result<Rotary, ConfigError> {
+pub(super) fn rotary(config: &ConfigReader<'_>, defaults: &Defaults) -> Result<Rotary, ConfigError> {
+    if let Some(rotary) = of_layer_type(config, "full_attention", defaults)? {
+        return Ok(rotary);
+    }
     let none = Map::new();
     let (key, parameters) = match (object(config, "rope_scaling")?, object(config, "rope_parameters")?) {
         (Some(scaling), _) => ("rope_scaling", scaling),
         (None, Some(parameters)) => ("rope_parameters", parameters),
         (None, None) => ("rope_parameters", &none),
     };
-    let outer_theta = config.number("rope_theta")?;
+    read(config, key, parameters, defaults)
+}
+
+/// Reads the rotary positions of layers of one type, such as `sliding_attention`, from a config that has an
+/// object for each; nothing if it has none.
+///
+/// # Errors
+/// As [`rotary`].
+pub(super) fn of_layer_type(
+    config: &ConfigReader<'_>,
+    layer_type: &str,
+    defaults: &Defaults,
+) -> Result<Option<Rotary>, ConfigError> {
+    let Some(all) = object(config, "rope_parameters")? else { return Ok(None) };
+    let Some(Value::Object(parameters)) = all.get(layer_type) else { return Ok(None) };
+    if !all.keys().all(|key| layer_types::KINDS.contains(&key.as_str())) {
+        return Err(config.invalid("rope_parameters", &format!("one object for each of {:?}", layer_types::KINDS)));
+    }
+    read(config, &format!("rope_parameters.{layer_type}"), parameters, defaults).map(Some)
+}
+
+/// Rotary positions without any scaling.
+pub(super) fn unscaled(defaults: &Defaults) -> Rotary {
+    let frequencies = frequencies::inverse_frequencies(defaults.theta, defaults.head_dim);
+    Rotary { frequencies, scale: 1.0, growth: None, interleaved: false }
+}
+
+fn read(
+    config: &ConfigReader<'_>,
+    key: &str,
+    parameters: &Map<String, Value>,
+    defaults: &Defaults,
+) -> Result<Rotary, ConfigError> {
+    let (outer_theta, older_theta) = (config.number("rope_theta")?, config.number("rotary_emb_base")?);
+    let (outer_share, older_share) = (config.number("partial_rotary_factor")?, config.number("rotary_pct")?);
     let original = config.number("original_max_position_embeddings")?;
     let rope = ConfigReader::nested(key, parameters);
-    let base = rope.number("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
-    let positions = max_positions as f64;
+    let base = rope.number("rope_theta")?.or(outer_theta).or(older_theta).unwrap_or(defaults.theta);
+    let share = rope.number("partial_rotary_factor")?.or(outer_share).or(older_share).unwrap_or(defaults.share);
+    // Truncated as Python does; an odd rest turns one pair more than there is, which no model does.
+    let dim = (defaults.head_dim as f64 * share) as usize;
+    if dim == 0 || dim > defaults.head_dim || !dim.is_multiple_of(2) {
+        let expected = format!("a share of {} channels that gives pairs of them", defaults.head_dim);
+        return Err(rope.invalid("partial_rotary_factor", &expected));
+    }
+    let positions = defaults.max_positions as f64;
     let (new_kind, old_kind) = (rope.text("rope_type")?, rope.text("type")?);
     let kind_key = if new_kind.is_none() && old_kind.is_some() { "type" } else { "rope_type" };
     let kind = new_kind.or(old_kind).unwrap_or("default");
     if base <= 0.0 {
         return Err(rope.invalid("rope_theta", "a positive number"));
     }
-    if rope.number("partial_rotary_factor")?.is_some_and(|share| share != 1.0) {
-        return Err(rope.invalid("partial_rotary_factor", "1, the only one implemented for this architecture"));
-    }
     let plain = |frequencies| Rotary { frequencies, scale: 1.0, growth: None, interleaved: false };
     let rotary = match kind {
         "default" => plain(frequencies::inverse_frequencies(base, dim)),
         "linear" => plain(frequencies::linear(base, dim, factor(&rope)?)),
         "dynamic" => {
-            let growth = DynamicNtk { factor: factor(&rope)?, positions: max_positions };
+            let growth = DynamicNtk { factor: factor(&rope)?, positions: defaults.max_positions };
             // A head of two channels has one frequency, which does not depend on the base.
             let growth = Some(Growth::Dynamic(growth)).filter(|_| dim > 2);
             Rotary { growth, ..plain(frequencies::inverse_frequencies(base, dim)) }
@@ -51,7 +106,7 @@ pub(super) fn rotary(config: &ConfigReader<'_>, dim: usize, max_positions: usize
             plain(Llama3 { factor: factor(&rope)?, low, high, positions }.frequencies(base, dim))
         }
         "yarn" => yarn(&rope, original, base, dim, positions)?,
-        "longrope" => longrope(&rope, base, dim)?,
+        "longrope" | "su" => longrope(&rope, original, base, dim, positions)?,
         _ => return Err(rope.invalid(kind_key, "default, linear, dynamic, llama3, yarn or longrope")),
     };
     rope.finish()?;
@@ -82,9 +137,15 @@ fn yarn(
     Ok(Rotary { frequencies: yarn.frequencies(base, dim), scale, growth: None, interleaved: false })
 }
 
-/// LongRoPE (arXiv:2402.13753) as far as it does not depend on the length: the same divisors for short
-/// and long sequences, and a stated factor of cosines and sines.
-fn longrope(rope: &ConfigReader<'_>, base: f64, dim: usize) -> Result<Rotary, ConfigError> {
+/// LongRoPE (arXiv:2402.13753): divisors of the frequencies of each pair for rows up to the original length,
+/// and for longer ones.
+fn longrope(
+    rope: &ConfigReader<'_>,
+    original: Option<f64>,
+    base: f64,
+    dim: usize,
+    positions: f64,
+) -> Result<Rotary, ConfigError> {
     let divisors = |key: &str| {
         let expected = format!("{} positive numbers, one for each pair of channels", dim / 2);
         let list = rope.get(key).ok_or_else(|| rope.missing(key))?;
@@ -93,14 +154,13 @@ fn longrope(rope: &ConfigReader<'_>, base: f64, dim: usize) -> Result<Rotary, Co
         numbers.filter(|numbers| numbers.len() == dim / 2).ok_or_else(|| rope.invalid(key, &expected))
     };
     let (short, long) = (divisors("short_factor")?, divisors("long_factor")?);
-    if short != long {
-        return Err(rope.invalid("long_factor", "the same numbers as short_factor, the only case implemented"));
-    }
-    // Lengths choose between the two lists and set the default of `attention_factor`; neither is left open here.
-    rope.positive("original_max_position_embeddings")?;
-    rope.positive("factor")?;
-    let scale = required(rope, "attention_factor")?;
-    Ok(Rotary { frequencies: frequencies::divided(base, dim, &short), scale, growth: None, interleaved: false })
+    let original = original.or(rope.positive("original_max_position_embeddings")?).unwrap_or(positions);
+    let growth = rope.positive("factor")?.unwrap_or(positions / original);
+    let suggested = if growth <= 1.0 { 1.0 } else { (1.0 + growth.ln() / original.ln()).sqrt() };
+    let scale = rope.positive("attention_factor")?.unwrap_or(suggested);
+    let [frequencies, long] = [short, long].map(|divisors| frequencies::divided(base, dim, &divisors));
+    let growth = (frequencies != long).then_some(Growth::Long { beyond: original as usize, frequencies: long });
+    Ok(Rotary { frequencies, scale, growth, interleaved: false })
 }
 
 fn object<'a>(config: &ConfigReader<'a>, key: &str) -> Result<Option<&'a Map<String, Value>>, ConfigError> {

@@ -18,6 +18,8 @@ const CAPACITY_STEP: usize = 64;
 const STEP: &str = "step";
 const LOGITS: &str = "logits";
 const BEST: &str = "best";
+/// The input of models whose positions depend on how long a row is.
+const LENGTH: &str = "length";
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -101,7 +103,6 @@ impl Pipeline {
         if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
             return Err(TaskError::EmptyPrompt);
         }
-        let vocabulary = vocabulary(&self.model)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         self.check_length(longest)?;
         let room = self.description().max_positions.map_or(usize::MAX, |limit| limit - longest + 1);
@@ -109,8 +110,8 @@ impl Pipeline {
         let capacity = (longest + most).next_multiple_of(CAPACITY_STEP);
         let mut session = self.model.session(&[("b", prompts.len()), ("c", capacity)])?;
         let start = Instant::now();
-        let mut rows = Rows::new(prompts, request, vocabulary);
-        rows.read_prompts(&mut session)?;
+        let mut rows = Rows::new(prompts, request, Scores::new(&self.model)?);
+        rows.read(&mut session, 0)?;
         let (mut prompt_time, mut first, mut steps) = (start.elapsed(), Instant::now(), 0);
         for count in 0..most {
             let goes_on = rows.choose(count, on_token)?;
@@ -120,7 +121,10 @@ impl Pipeline {
             if !goes_on || count + 1 == most {
                 break;
             }
-            rows.step(&mut session, count + 1)?;
+            match self.description().recompute_beyond {
+                Some(beyond) if rows.any_is(beyond) => rows.read(&mut session, count + 1)?,
+                _ => rows.step(&mut session, count + 1)?,
+            }
             steps += 1;
         }
         Ok(Generated { rows: rows.finish(), prompt_time, token_time: first.elapsed(), steps })
@@ -139,10 +143,12 @@ struct Rows<'a> {
     past: Vec<i32>,
     next: Vec<i32>,
     last: Vec<i32>,
+    /// Tokens of each row, with those that are still to be read.
+    length: Vec<i32>,
 }
 
 impl<'a> Rows<'a> {
-    fn new(prompts: &'a [Vec<u32>], request: &'a Request, vocabulary: usize) -> Rows<'a> {
+    fn new(prompts: &'a [Vec<u32>], request: &'a Request, scores: Scores) -> Rows<'a> {
         let sampler = |row: usize| Sampler::new(request.sampling, request.seed.wrapping_add(row as u64));
         let with_room = |prompt: &Vec<u32>| {
             let mut history = Vec::with_capacity(prompt.len() + request.max_new_tokens.min(1 << 16));
@@ -155,29 +161,38 @@ impl<'a> Rows<'a> {
             samplers: (0..prompts.len()).map(sampler).collect(),
             history: prompts.iter().map(with_room).collect(),
             finish: vec![None; prompts.len()],
-            scores: Scores { vocabulary, basis: Basis::Logits, best: Vec::new(), logits: Vec::new() },
-            past: prompts.iter().map(|p| p.len() as i32).collect(),
+            scores,
+            past: vec![0; prompts.len()],
+            length: vec![0; prompts.len()],
             next: vec![0; prompts.len()],
             last: vec![0; prompts.len()],
         }
     }
 
-    /// Computes the prompts in pieces. Shorter ones are filled up; what the filling writes to the cache
-    /// is overwritten before any token sees it.
-    fn read_prompts(&mut self, session: &mut Session) -> Result<(), TaskError> {
-        self.scores.basis = self.basis(0);
-        let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
+    /// Whether any row that goes on has so many tokens cached.
+    fn any_is(&self, length: usize) -> bool {
+        self.past.iter().zip(&self.finish).any(|(&past, finish)| finish.is_none() && past as usize == length)
+    }
+
+    /// Computes the prompts and what has followed them in pieces, so that tokens number `count` can be
+    /// chosen. Shorter rows are filled up; what the filling writes to the cache is overwritten before any
+    /// token sees it.
+    fn read(&mut self, session: &mut Session, count: usize) -> Result<(), TaskError> {
+        self.scores.basis = self.basis(count);
+        let (texts, rows) = (&self.history, self.history.len());
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+        self.length = texts.iter().map(|text| text.len() as i32).collect();
         for start in (0..longest).step_by(CHUNK) {
-            let length = CHUNK.min(longest - start);
-            let token = |prompt: &Vec<u32>, i: usize| prompt.get(start + i).map_or(0, |&t| t as i32);
-            let ids: Vec<i32> = self.prompts.iter().flat_map(|p| (0..length).map(move |i| token(p, i))).collect();
-            let past = vec![start as i32; self.prompts.len()];
-            let last = |p: &Vec<u32>| (p.len() - 1).saturating_sub(start).min(length - 1) as i32;
-            let last: Vec<i32> = self.prompts.iter().map(last).collect();
-            let prompts = self.prompts;
-            let ends_here = |row: usize| (start..start + length).contains(&(prompts[row].len() - 1));
-            self.scores.run(session, [prompts.len(), length], [&ids, &past, &last], ends_here)?;
+            let piece = CHUNK.min(longest - start);
+            let token = |text: &Vec<u32>, i: usize| text.get(start + i).map_or(0, |&t| t as i32);
+            let ids: Vec<i32> = texts.iter().flat_map(|text| (0..piece).map(move |i| token(text, i))).collect();
+            let past = vec![start as i32; rows];
+            let last = |text: &Vec<u32>| (text.len() - 1).saturating_sub(start).min(piece - 1) as i32;
+            let last: Vec<i32> = texts.iter().map(last).collect();
+            let ends_here = |row: usize| (start..start + piece).contains(&(texts[row].len() - 1));
+            self.scores.run(session, [rows, piece], [&ids, &past, &last, &self.length], ends_here)?;
         }
+        self.past.clone_from(&self.length);
         Ok(())
     }
 
@@ -219,7 +234,8 @@ impl<'a> Rows<'a> {
     /// Feeds the chosen tokens, so that number `count` can be chosen.
     fn step(&mut self, session: &mut Session, count: usize) -> Result<(), TaskError> {
         self.scores.basis = self.basis(count);
-        let inputs = [self.next.as_slice(), &self.past, &self.last];
+        self.length.iter_mut().zip(&self.past).for_each(|(length, past)| *length = past + 1);
+        let inputs = [self.next.as_slice(), &self.past, &self.last, &self.length];
         self.scores.run(session, [self.prompts.len(), 1], inputs, |_| true)?;
         let going = self.past.iter_mut().zip(&self.finish).filter(|(_, finish)| finish.is_none());
         going.for_each(|(past, _)| *past += 1);
@@ -258,6 +274,8 @@ impl Basis {
 struct Scores {
     /// Number of tokens that there are.
     vocabulary: usize,
+    /// Whether the model asks for the lengths of rows.
+    takes_length: bool,
     basis: Basis,
     /// `[rows]`, if that is the basis.
     best: Vec<i32>,
@@ -266,13 +284,19 @@ struct Scores {
 }
 
 impl Scores {
-    /// Runs the model on token numbers of a shape, positions before them and the last token of each
-    /// row; keeps the results of the rows that `takes` names.
+    fn new(model: &Model) -> Result<Scores, TaskError> {
+        let vocabulary = vocabulary(model)?;
+        let takes_length = model.entry(STEP).is_some_and(|step| step.inputs.iter().any(|(name, _)| name == LENGTH));
+        Ok(Scores { vocabulary, takes_length, basis: Basis::Logits, best: Vec::new(), logits: Vec::new() })
+    }
+
+    /// Runs the model on token numbers of a shape, positions before them, the last token and the length of
+    /// each row; keeps the results of the rows that `takes` names.
     fn run(
         &mut self,
         session: &mut Session,
         shape: [usize; 2],
-        [ids, past, last]: [&[i32]; 3],
+        [ids, past, last, length]: [&[i32]; 4],
         takes: impl Fn(usize) -> bool,
     ) -> Result<(), TaskError> {
         let rows = [shape[0]];
@@ -280,9 +304,11 @@ impl Scores {
             ("input_ids", TensorRef::i32(&shape, ids)?),
             ("past", TensorRef::i32(&rows, past)?),
             ("last", TensorRef::i32(&rows, last)?),
+            (LENGTH, TensorRef::i32(&rows, length)?),
         ];
+        let inputs = if self.takes_length { &inputs[..] } else { &inputs[..3] };
         let name = self.basis.output();
-        let output = session.run_for(STEP, &inputs, &[name])?.get(name).ok_or(missing(name))?;
+        let output = session.run_for(STEP, inputs, &[name])?.get(name).ok_or(missing(name))?;
         let is_kept = match self.basis {
             Basis::Best => keep(output.as_i32()?, rows[0], 1, takes, &mut self.best),
             Basis::Logits => keep(output.as_f32()?, rows[0], self.vocabulary, takes, &mut self.logits),

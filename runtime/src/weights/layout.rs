@@ -135,26 +135,30 @@ impl Plane {
 }
 
 impl Encoding {
-    /// The encoding that holds exactly what a block format holds, in about as many bytes.
+    /// The encoding that holds what a block format holds, in about as many bytes where there is one: exactly, but
+    /// for scales that an f16 rounds (in IQ formats an eighth of one, in MXFP4 a power of two). Formats of 8-bit
+    /// integers or floats under scales for 16 elements have none and become f16.
     pub fn of(format: BlockFormat) -> Encoding {
         match format {
-            BlockFormat::Q8_0 | BlockFormat::Iq4Nl => Encoding::Q8_0,
+            BlockFormat::Q8_0 | BlockFormat::Iq4Nl | BlockFormat::Mxfp4 => Encoding::Q8_0,
             BlockFormat::Q4_0 => Encoding::Q4_0,
             BlockFormat::Q4_1 => Encoding::Q4_1,
             BlockFormat::Q5_0 => Encoding::Q5_0,
             BlockFormat::Q5_1 => Encoding::Q5_1,
             BlockFormat::Q2K => Encoding::Q2K,
-            BlockFormat::Q3K => Encoding::Q3K,
+            BlockFormat::Q3K | BlockFormat::Tq1_0 | BlockFormat::Tq2_0 => Encoding::Q3K,
             BlockFormat::Q4K => Encoding::Q4K,
             BlockFormat::Q5K => Encoding::Q5K,
             BlockFormat::Q6K => Encoding::Q6K,
-            BlockFormat::Iq4Xs => Encoding::Q8S,
+            BlockFormat::Iq4Xs | BlockFormat::Iq3S | BlockFormat::Iq3Xxs | BlockFormat::Iq2Xxs | BlockFormat::Iq1S => {
+                Encoding::Q8S
+            }
+            BlockFormat::Iq2S | BlockFormat::Iq2Xs | BlockFormat::Iq1M | BlockFormat::Nvfp4 => Encoding::F16,
         }
     }
 }
 
 /// A block of zeros.
 pub(super) fn empty_block() -> Block {
-    let d = half::f16::from_bits(0);
-    Block { d, m: None, scales: [1; 16], minima: [1; 16], integers: [0; castiron_ir::blocks::MOST] }
+    Block { d: 0.0, m: None, scales: [1; 16], minima: [1; 16], integers: [0; castiron_ir::blocks::MOST] }
 }

@@ -131,6 +131,9 @@ pub enum PackError {
     /// Raw blocks for another encoding.
     #[error("{0:?} is not packed from blocks of {1:?}")]
     Format(Encoding, BlockFormat),
+    /// A scale beyond what an f16 holds.
+    #[error("column {0} has a block whose scale is too large for 16 bits; --weights f32 keeps it")]
+    Scale(usize),
     /// A column of raw blocks of the wrong size.
     #[error("column {column} has {found} bytes of blocks, its extent {k} needs {expected}")]
     ColumnBytes {
@@ -203,6 +206,9 @@ impl PackedMatrix {
                 (Source::Blocks(format, read), Some(layout)) if Encoding::of(format) == self.encoding => {
                     let raw = self.checked_blocks(format, column, read(column))?;
                     let blocks = raw.chunks_exact(format.block().1).map(|raw| blocks::parse(format, raw));
+                    if blocks.clone().any(|block| block.d.is_finite() && block.d.abs() > half::f16::MAX.to_f32()) {
+                        return Err(PackError::Scale(column));
+                    }
                     interleave(&layout, lane, blocks, out);
                 }
                 (Source::Blocks(format, _), _) => return Err(PackError::Format(self.encoding, format)),

@@ -6,6 +6,11 @@ use half::f16;
 
 use super::layout::{Layout, empty_block};
 
+/// A scale as panels hold it.
+fn rounded(scale: f32) -> f32 {
+    f16::from_f32(scale).to_f32()
+}
+
 /// Rounds the values of a block; the elements beyond them are zeros.
 pub(super) fn quantise(layout: &Layout, values: &[f32]) -> Block {
     let mut x = [0.0; castiron_ir::blocks::MOST];
@@ -18,18 +23,18 @@ pub(super) fn quantise(layout: &Layout, values: &[f32]) -> Block {
     }
     let most = |values: &[f32; 16]| values.iter().fold(0.0_f32, |a, v| if v.abs() > a.abs() { *v } else { a });
     if layout.is_scaled {
-        block.d = f16::from_f32(most(&scales).abs() / 127.0);
-        block.scales = scales.map(|scale| round(scale * inverse(block.d.to_f32())) as i8);
+        block.d = rounded(most(&scales).abs() / 127.0);
+        block.scales = scales.map(|scale| round(scale * inverse(block.d)) as i8);
         if layout.has_minimum {
-            let m = f16::from_f32(most(&minima) / 255.0);
+            let m = rounded(most(&minima) / 255.0);
             block.m = Some(m);
-            block.minima = minima.map(|minimum| round(minimum * inverse(m.to_f32())) as u8);
+            block.minima = minima.map(|minimum| round(minimum * inverse(m)) as u8);
         }
-        scales = block.scales.map(|scale| block.d.to_f32() * f32::from(scale));
-        minima = block.minima.map(|minimum| block.m.unwrap_or_default().to_f32() * f32::from(minimum));
+        scales = block.scales.map(|scale| block.d * f32::from(scale));
+        minima = block.minima.map(|minimum| block.m.unwrap_or_default() * f32::from(minimum));
     } else {
-        block.d = f16::from_f32(scales[0]);
-        block.m = layout.has_minimum.then(|| f16::from_f32(minima[0]));
+        block.d = rounded(scales[0]);
+        block.m = layout.has_minimum.then(|| rounded(minima[0]));
     }
     let low = if layout.is_signed() { -127.0 } else { -f32::from(layout.zero) };
     let high = low + if layout.is_signed() { 254.0 } else { largest(layout) };

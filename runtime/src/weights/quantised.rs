@@ -32,10 +32,10 @@ use super::{BLOCK, PANEL, VECTOR};
 
 /// Writes a block of column `lane` into a panel's block, which holds zeros there.
 pub(super) fn store(layout: &Layout, lane: usize, block: &Block, packed: &mut [u8]) {
-    packed[2 * lane..][..2].copy_from_slice(&block.d.to_le_bytes());
+    let mut put = |at: usize, x: f32| packed[2 * at..][..2].copy_from_slice(&f16::from_f32(x).to_le_bytes());
+    put(lane, block.d);
     if layout.has_minimum {
-        let m = block.m.unwrap_or_default();
-        packed[2 * (PANEL + lane)..][..2].copy_from_slice(&m.to_le_bytes());
+        put(PANEL + lane, block.m.unwrap_or_default());
     }
     for group in (0..layout.groups()).filter(|_| layout.is_scaled) {
         packed[layout.scale(group) + lane] = block.scales[group] as u8;
@@ -54,7 +54,7 @@ pub(super) fn store(layout: &Layout, lane: usize, block: &Block, packed: &mut [u
 
 /// Reads the block of column `lane`.
 pub(super) fn load(layout: &Layout, lane: usize, packed: &[u8]) -> Block {
-    let number = |at: usize| f16::from_le_bytes([packed[2 * at], packed[2 * at + 1]]);
+    let number = |at: usize| f16::from_le_bytes([packed[2 * at], packed[2 * at + 1]]).to_f32();
     let mut block = empty_block();
     block.d = number(lane);
     block.m = layout.has_minimum.then(|| number(PANEL + lane));

@@ -117,6 +117,7 @@ pub fn description() -> Description {
         labels: vec![],
         exclusive_labels: false,
         max_positions: None,
+        recompute_beyond: None,
         max_input: None,
         generation: Generation::default(),
     }

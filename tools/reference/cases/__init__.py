@@ -1,9 +1,8 @@
-"""The tables of reference folders, one module per family."""
+"""The tables of reference folders: each module of this package has a list `CASES`."""
 
-from cases import albert, bert, deberta, distilbert, electra, gguf, gpt2, llama, modernbert, mpnet, nomic_bert, roberta
+from importlib import import_module
+from pkgutil import iter_modules
 
-CASES = [
-    case
-    for family in (albert, bert, deberta, distilbert, electra, gguf, gpt2, llama, modernbert, mpnet, nomic_bert, roberta)
-    for case in family.CASES
-]
+MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+
+CASES = [case for module in MODULES for case in module.CASES]

@@ -42,12 +42,12 @@ pub enum GgufError {
         problem: String,
     },
     /// An architecture without a builder.
-    #[error("architecture `{found}` is not supported in GGUF, known are: {}", known.join(", "))]
+    #[error("architecture `{found}` is not supported in GGUF, known are: {known}")]
     Architecture {
         /// The architecture.
         found: String,
         /// Those that are.
-        known: &'static [&'static str],
+        known: String,
     },
     /// Keys of the architecture that are not implemented and could change the numbers.
     #[error("keys {0:?} are not implemented")]

@@ -1,32 +1,34 @@
-//! GGUF files, versions 2 and 3 (ggml, `docs/gguf.md`).
+//! GGUF files, versions 2 and 3 (ggml, `docs/gguf.md`), of one part or several.
 //!
 //! A file is a header, metadata by key, descriptions of tensors, and their data. Nothing in it is
 //! believed: every length is checked against the file before it is used, and nothing is allocated
-//! by a count that the file has not paid for in bytes.
+//! by a count that the file has not paid for in bytes. What tensors and keys are called in transformers is data:
+//! `tables` has one for each architecture, `architecture` follows it.
 
+mod architecture;
 mod cursor;
 mod error;
-mod llama;
 mod metadata;
 mod pre_tokenizer;
+mod rope;
+mod split;
+mod tables;
 mod tensors;
 mod tokenizer;
 
 use serde_json::{Map, Value as Json};
 
-use super::Location;
+use super::stored::Stored;
 use cursor::Cursor;
 use metadata::{Keys, Metadata};
 use tensors::TensorInfo;
 
 pub use error::GgufError;
+pub(super) use split::{is_later_part, parts};
 pub(super) use tokenizer::{generation, text_assets};
 
 /// The bytes that every GGUF file begins with.
 pub(super) const MAGIC: &[u8] = b"GGUF";
-
-/// Architectures that can be read.
-const ARCHITECTURES: &[&str] = &["llama"];
 
 /// Everything before the data.
 #[derive(Debug)]
@@ -57,19 +59,16 @@ impl Header {
 /// What transformers would hold of the same model.
 pub(super) struct Model {
     pub(super) config: Map<String, Json>,
-    pub(super) tensors: Vec<(String, Location)>,
+    pub(super) tensors: Vec<(String, Stored)>,
 }
 
-/// Config and tensors in transformers' words.
-pub(super) fn model(header: &Header, bytes: &[u8]) -> Result<Model, GgufError> {
-    let keys = Keys::new(&header.metadata, bytes);
-    if keys.size("split.count")?.is_some_and(|count| count > 1) {
-        return Err(GgufError::key("split.count", "says that this is one of several files, which is not supported"));
-    }
-    match keys.required_text("general.architecture")? {
-        "llama" => llama::model(&keys, &header.tensors, bytes),
-        found => Err(GgufError::Architecture { found: found.to_owned(), known: ARCHITECTURES }),
-    }
+/// Config and tensors in transformers' words; the first of several files has the keys.
+pub(super) fn model(headers: &[Header], files: &[&[u8]]) -> Result<Model, GgufError> {
+    let keys = Keys::new(&headers[0].metadata, files[0]);
+    split::check(headers, files)?;
+    let infos =
+        headers.iter().enumerate().flat_map(|(file, header)| header.tensors.iter().map(move |info| info.of_file(file)));
+    architecture::model(&keys, &infos.collect::<Vec<_>>(), files)
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::{Hub, Progress, Repository, SourceError, is_commit};
-use crate::checkpoint::safetensors;
+use crate::checkpoint::open::FORMATS;
+use crate::checkpoint::shards::Shards;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 const RETRIES: usize = 3;
 
 /// Files beside the weights that say something of the model.
@@ -88,14 +87,17 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Weights to download: one file of safetensors, all shards of an index, or the one GGUF file.
+    /// Weights to download: one file of safetensors or of PyTorch's, all shards of an index, or the one GGUF file.
     fn weights(&mut self, files: &[&str]) -> Result<Vec<String>, SourceError> {
-        if files.contains(&SINGLE) {
-            return Ok(vec![SINGLE.to_owned()]);
-        }
-        if files.contains(&INDEX) {
-            self.fetch(INDEX)?;
-            return safetensors::shards(&self.snapshot.join(INDEX)).map_err(|e| self.failed(INDEX, e.to_string()));
+        for (single, index, _) in FORMATS {
+            if files.contains(&single) {
+                return Ok(vec![single.to_owned()]);
+            }
+            if files.contains(&index) {
+                self.fetch(index)?;
+                let shards = Shards::read(&self.snapshot.join(index)).map_err(|e| self.failed(index, e.to_string()))?;
+                return Ok(shards.files().into_iter().collect());
+            }
         }
         let gguf: Vec<&&str> =
             files.iter().filter(|file| file.ends_with(".gguf") && !file.contains(['/', '\\'])).collect();

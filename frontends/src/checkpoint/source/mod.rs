@@ -8,7 +8,8 @@ mod download;
 
 use std::path::{Path, PathBuf};
 
-use super::safetensors;
+use super::open::{FORMATS, only_file};
+use super::shards::Shards;
 
 const PREFIX: &str = "hf:";
 const ENDPOINT: &str = "https://huggingface.co";
@@ -175,15 +176,17 @@ fn is_commit(text: &str) -> bool {
 
 /// Whether a folder holds a checkpoint with all its weights.
 fn is_complete(folder: &Path) -> bool {
-    let index = folder.join("model.safetensors.index.json");
     let has = |name: &str| folder.join(name).is_file();
-    if has("config.json") && has("model.safetensors") {
-        return true;
+    for (single, index, _) in FORMATS {
+        if has("config.json") && has(single) {
+            return true;
+        }
+        if has("config.json") && has(index) {
+            let shards = Shards::read(&folder.join(index));
+            return shards.is_ok_and(|shards| shards.files().iter().all(|shard| has(shard)));
+        }
     }
-    if has("config.json") && index.is_file() {
-        return safetensors::shards(&index).is_ok_and(|shards| shards.iter().all(|shard| has(shard)));
-    }
-    super::only_gguf(folder).is_ok()
+    only_file(folder).is_ok()
 }
 
 #[cfg(test)]

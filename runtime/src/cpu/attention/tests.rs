@@ -19,6 +19,7 @@ struct Case {
     soft_cap: Option<f32>,
     causal: bool,
     window: Option<usize>,
+    live: None,
 }
 
 /// How operands lie in memory.
@@ -57,6 +58,7 @@ impl Case {
             soft_cap: None,
             causal: false,
             window: None,
+            live: None,
         }
     }
 
@@ -234,6 +236,7 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             soft_cap: case.soft_cap,
             causal: case.causal,
             window: case.window,
+            live: None,
         };
         let mut scratch = Scratch::default();
         scratch.reserve(Attention::scratch_bytes(&case.extents));
@@ -311,6 +314,7 @@ fn every_option_alone_and_together() {
                 soft_cap: Some(2.0),
                 mask: true,
                 window: Some(20),
+                live: None,
                 layout: Layout::Cache,
                 ..causal.clone()
             });
@@ -372,6 +376,7 @@ fn the_lowest_bias_for_all_keys_is_a_bias() {
             soft_cap: None,
             causal: false,
             window: None,
+            live: None,
         };
         let mut scratch = Scratch::default();
         scratch.reserve(Attention::scratch_bytes(&extents));

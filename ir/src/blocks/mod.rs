@@ -4,6 +4,10 @@
 //! another order, and [`decode`] multiplies them. Products are rounded in ggml's order: `d` by the scale of
 //! the group first, then by the integer.
 
+mod codebook;
+mod grids;
+mod microscaled;
+
 use half::f16;
 
 /// ggml's block formats: runs of elements along the last axis that share scales
@@ -23,6 +27,17 @@ pub enum BlockFormat {
     Q6K,
     Iq4Nl,
     Iq4Xs,
+    Iq3S,
+    Iq3Xxs,
+    Iq2S,
+    Iq2Xs,
+    Iq2Xxs,
+    Iq1M,
+    Iq1S,
+    Tq1_0,
+    Tq2_0,
+    Mxfp4,
+    Nvfp4,
 }
 
 impl BlockFormat {
@@ -41,6 +56,17 @@ impl BlockFormat {
             BlockFormat::Q6K => (256, 210),
             BlockFormat::Iq4Nl => (32, 18),
             BlockFormat::Iq4Xs => (256, 136),
+            BlockFormat::Iq3S => (256, 110),
+            BlockFormat::Iq3Xxs => (256, 98),
+            BlockFormat::Iq2S => (256, 82),
+            BlockFormat::Iq2Xs => (256, 74),
+            BlockFormat::Iq2Xxs => (256, 66),
+            BlockFormat::Iq1M => (256, 56),
+            BlockFormat::Iq1S => (256, 50),
+            BlockFormat::Tq1_0 => (256, 54),
+            BlockFormat::Tq2_0 => (256, 66),
+            BlockFormat::Mxfp4 => (32, 17),
+            BlockFormat::Nvfp4 => (64, 36),
         }
     }
 
@@ -48,6 +74,7 @@ impl BlockFormat {
     pub fn group(self) -> usize {
         match self {
             BlockFormat::Q2K | BlockFormat::Q3K | BlockFormat::Q6K => 16,
+            BlockFormat::Iq2S | BlockFormat::Iq2Xs | BlockFormat::Iq1M | BlockFormat::Nvfp4 => 16,
             _ => 32,
         }
     }
@@ -60,10 +87,10 @@ pub const MOST: usize = 256;
 /// `(d·scales[g])·integers[i] + m·minima[g]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Scale of the block.
-    pub d: f16,
-    /// Scale of the minima, if the format has them.
-    pub m: Option<f16>,
+    /// Scale of the block; in most formats an f16.
+    pub d: f32,
+    /// Scale of the minima, if the format has them; an f16.
+    pub m: Option<f32>,
     /// A factor of `d` for each group; 1 in formats of one group.
     pub scales: [i8; 16],
     /// A factor of `m` for each group; 1 in formats of one group.
@@ -76,12 +103,12 @@ impl Block {
     /// The values of the first elements, whose groups have `group` elements.
     pub fn values(&self, group: usize, out: &mut [f32]) {
         for (g, out) in out.chunks_mut(group).enumerate() {
-            let scale = self.d.to_f32() * f32::from(self.scales[g]);
+            let scale = self.d * f32::from(self.scales[g]);
             let integers = self.integers[g * group..].iter().map(|&q| f32::from(q));
             match self.m {
                 None => out.iter_mut().zip(integers).for_each(|(x, q)| *x = scale * q),
                 Some(m) => {
-                    let minimum = m.to_f32() * f32::from(self.minima[g]);
+                    let minimum = m * f32::from(self.minima[g]);
                     out.iter_mut().zip(integers).for_each(|(x, q)| *x = scale * q + minimum);
                 }
             }
@@ -98,11 +125,14 @@ pub fn decode(format: BlockFormat, raw: &[u8], out: &mut [f32]) {
     let (rest_raw, rest_out) = (raw.len() % bytes, out.len() % elements);
     assert!(rest_raw == 0 && rest_out == 0 && raw.len() / bytes == out.len() / elements, "whole blocks");
     for (raw, out) in raw.chunks_exact(bytes).zip(out.chunks_exact_mut(elements)) {
-        parse(format, raw).values(format.group(), out);
+        match format {
+            BlockFormat::Nvfp4 => microscaled::nvfp4(raw, out),
+            _ => parse(format, raw).values(format.group(), out),
+        }
     }
 }
 
-/// Takes a block apart.
+/// Takes a block apart. Blocks of [`BlockFormat::Nvfp4`], whose scales are floats, stay zeros.
 ///
 /// # Panics
 /// When `raw` is not a block.
@@ -122,13 +152,24 @@ pub fn parse(format: BlockFormat, raw: &[u8]) -> Block {
         BlockFormat::Q6K => q6_k,
         BlockFormat::Iq4Nl => iq4_nl,
         BlockFormat::Iq4Xs => iq4_xs,
+        BlockFormat::Iq3S => codebook::iq3_s,
+        BlockFormat::Iq3Xxs => codebook::iq3_xxs,
+        BlockFormat::Iq2S => codebook::iq2_s,
+        BlockFormat::Iq2Xs => codebook::iq2_xs,
+        BlockFormat::Iq2Xxs => codebook::iq2_xxs,
+        BlockFormat::Iq1M => codebook::iq1_m,
+        BlockFormat::Iq1S => codebook::iq1_s,
+        BlockFormat::Tq1_0 => tq1_0,
+        BlockFormat::Tq2_0 => tq2_0,
+        BlockFormat::Mxfp4 => microscaled::mxfp4,
+        BlockFormat::Nvfp4 => |_, _| {},
     };
     parse_into(raw, &mut block);
     block
 }
 
-fn half(raw: &[u8], at: usize) -> f16 {
-    f16::from_le_bytes([raw[at], raw[at + 1]])
+fn half(raw: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([raw[at], raw[at + 1]]).to_f32()
 }
 
 /// Sixteen bytes to 32 integers: low nibbles are the first half, high nibbles the second.
@@ -257,55 +298,26 @@ fn iq4_xs(raw: &[u8], block: &mut Block) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use BlockFormat::*;
-
-    /// A block whose f16 fields, at `halves`, are 0.5 and 0.25, so that every value is exact.
-    fn block(format: BlockFormat, halves: &[usize]) -> Vec<u8> {
-        let mut raw: Vec<u8> = (0..format.block().1).map(|i| (i * i * 7 + i * 37 + 11) as u8).collect();
-        for (&at, number) in halves.iter().zip([0x3800_u16, 0x3400]) {
-            raw[at..at + 2].copy_from_slice(&number.to_le_bytes());
-        }
-        raw
-    }
-
-    /// Sums over the values `x_i` that no two orders of elements share: `Σ x_i · (1 + i·i mod 97)`.
-    fn fingerprint(values: &[f32]) -> f64 {
-        values.iter().enumerate().map(|(i, &x)| f64::from(x) * (1 + i * i % 97) as f64).sum()
-    }
-
-    #[test]
-    fn blocks_decode_as_the_python_package_gguf_decodes_them() {
-        // format, places of the f16 fields, first and last value, fingerprint
-        let cases: &[(BlockFormat, &[usize], f32, f32, f64)] = &[
-            (Q4_0, &[0], -3.5, -1.0, 173.0),
-            (Q4_1, &[0, 2], 7.75, 5.25, 5804.25),
-            (Q5_0, &[0], 2.5, -7.0, 1091.5),
-            (Q5_1, &[0, 2], 9.75, 6.75, 13317.75),
-            (Q8_0, &[0], 56.5, -52.5, -9194.5),
-            (Q2K, &[80, 82], 16.5, -1.25, 65875.75),
-            (Q3K, &[108], 40.5, 0.0, 46595.0),
-            (Q4K, &[0, 2], 69.75, 175.25, 1518830.25),
-            (Q5K, &[0, 2], 189.75, 146.25, 3188558.25),
-            (Q6K, &[208], -715.5, 1287.0, -418.0),
-            (Iq4Nl, &[0], -52.0, -11.0, 4559.5),
-            (Iq4Xs, &[0], 32.5, 267.0, 668232.5),
-        ];
-        assert_eq!(cases.len(), 12);
-        for &(format, halves, first, last, expected) in cases {
-            let mut values = vec![0.0; 2 * format.block().0];
-            decode(format, &block(format, halves).repeat(2), &mut values);
-            let (one, two) = values.split_at(values.len() / 2);
-            assert_eq!(one, two, "{format:?}");
-            assert_eq!((one[0], one[one.len() - 1], fingerprint(one)), (first, last, expected), "{format:?}");
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "whole blocks")]
-    fn a_part_of_a_block_is_refused() {
-        decode(Q8_0, &[0; 33], &mut [0.0; 32]);
+/// Integers of three values as the digits of bytes to base 3, the largest digit first: 5 × 32, 5 × 16 and
+/// 4 × 4 elements, then `d`
+fn tq1_0(raw: &[u8], block: &mut Block) {
+    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+    block.d = half(raw, 52);
+    let digit = |byte: u8, place: usize| (u16::from(byte.wrapping_mul(POWERS[place])) * 3 >> 8) as i8 - 1;
+    for (i, out) in block.integers.iter_mut().enumerate() {
+        *out = match i {
+            0..160 => digit(raw[i % 32], i / 32),
+            160..240 => digit(raw[32 + i % 16], (i - 160) / 16),
+            _ => digit(raw[48 + i % 4], (i - 240) / 4),
+        };
     }
 }
+
+/// `qs[64], d`; integers of three values
+fn tq2_0(raw: &[u8], block: &mut Block) {
+    block.d = half(raw, 64);
+    block.integers.iter_mut().enumerate().for_each(|(i, out)| *out = two_bits(raw, i) as i8 - 1);
+}
+
+#[cfg(test)]
+mod tests;

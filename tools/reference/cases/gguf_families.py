@@ -1,0 +1,148 @@
+"""Decoders as GGUF: one table of llama.cpp's for each, with what its converter changes."""
+
+from cases.descendants import LONGROPE, WINDOW
+from cases.llama import SMALL
+from gguf_family import (
+    GgufFamilyCase,
+    longrope_factors,
+    norms_plus_one,
+    rotary_pairs,
+    stacked_norms,
+    transposed,
+)
+
+WITHOUT_HEAD_DIM = {key: value for key, value in SMALL.items() if key != "head_dim"} | dict(hidden_size=48)
+
+
+def family(name: str, architecture: str, model: str, config: dict, base: dict = WITHOUT_HEAD_DIM, **fields):
+    """A case of one architecture."""
+    return GgufFamilyCase(
+        name=f"gguf-{name}", architecture=architecture, model=model, config=base | config, lengths=(7, 4), **fields
+    )
+
+
+def window(writer, config):
+    """The width of windows."""
+    writer.add_sliding_window(config.sliding_window)
+
+
+def gemma2_keys(writer, config):
+    """Windows and caps."""
+    window(writer, config)
+    writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    writer.add_final_logit_softcapping(config.final_logit_softcapping)
+
+
+def stablelm_keys(writer, config):
+    """Whether attention and MLP are parallel."""
+    writer.add_parallel_residual(config.use_parallel_residual)
+
+
+def cohere_keys(writer, config):
+    """The scale of logits."""
+    writer.add_logit_scale(config.logit_scale)
+
+
+def cohere2_keys(writer, config):
+    """The scale of logits, and windows."""
+    cohere_keys(writer, config)
+    window(writer, config)
+
+
+def granite_keys(writer, config):
+    """The four scales."""
+    writer.add_attention_scale(config.attention_multiplier)
+    writer.add_embedding_scale(config.embedding_multiplier)
+    writer.add_residual_scale(config.residual_multiplier)
+    writer.add_logit_scale(config.logits_scaling)
+
+
+CASES = [
+    family("llama-biases", "llama", "LlamaForCausalLM", dict(attention_bias=True, mlp_bias=True), change=rotary_pairs),
+    family("llama-split", "llama", "LlamaForCausalLM", dict(), change=rotary_pairs, parts=3),
+    family("qwen2", "qwen2", "Qwen2ForCausalLM", dict()),
+    family("qwen2-tied", "qwen2", "Qwen2ForCausalLM", dict(tie_word_embeddings=True), padding="left"),
+    family("qwen3", "qwen3", "Qwen3ForCausalLM", dict(head_dim=6)),
+    family("gemma", "gemma", "GemmaForCausalLM", dict(head_dim=16), change=norms_plus_one),
+    family(
+        "gemma2",
+        "gemma2",
+        "Gemma2ForCausalLM",
+        dict(head_dim=10, query_pre_attn_scalar=10, sliding_window=WINDOW, num_hidden_layers=3),
+        change=norms_plus_one,
+        add_keys=gemma2_keys,
+    ),
+    family(
+        "gemma3",
+        "gemma3",
+        "Gemma3ForCausalLM",
+        dict(head_dim=10, query_pre_attn_scalar=10, sliding_window=WINDOW, num_hidden_layers=7),
+        change=norms_plus_one,
+        add_keys=window,
+    ),
+    family("phi2", "phi2", "PhiForCausalLM", dict(num_key_value_heads=6)),
+    family(
+        "phi3",
+        "phi3",
+        "Phi3ForCausalLM",
+        dict(pad_token_id=None, num_attention_heads=3, num_key_value_heads=1, sliding_window=WINDOW),
+        add_keys=window,
+    ),
+    family(
+        "phi3-longrope",
+        "phi3",
+        "Phi3ForCausalLM",
+        dict(
+            pad_token_id=None,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            rope_parameters=LONGROPE,
+            max_position_embeddings=48,
+            original_max_position_embeddings=12,
+        ),
+        extra=longrope_factors,
+    ),
+    family(
+        "stablelm",
+        "stablelm",
+        "StableLmForCausalLM",
+        dict(use_qkv_bias=True, qk_layernorm=True),
+        add_keys=stablelm_keys,
+        merge=stacked_norms,
+    ),
+    family("starcoder2", "starcoder2", "Starcoder2ForCausalLM", dict(tie_word_embeddings=False)),
+    family("olmo2", "olmo2", "Olmo2ForCausalLM", dict()),
+    family("cohere", "command-r", "CohereForCausalLM", dict(logit_scale=1.3, use_qk_norm=True), add_keys=cohere_keys),
+    family(
+        "cohere2",
+        "cohere2",
+        "Cohere2ForCausalLM",
+        dict(logit_scale=1.3, sliding_window=WINDOW, num_hidden_layers=5),
+        add_keys=cohere2_keys,
+    ),
+    family(
+        "granite",
+        "granite",
+        "GraniteForCausalLM",
+        dict(attention_multiplier=0.3, embedding_multiplier=1.5, residual_multiplier=0.7, logits_scaling=0.8),
+        change=rotary_pairs,
+        add_keys=granite_keys,
+    ),
+    family(
+        "smollm3",
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        dict(pad_token_id=None, num_hidden_layers=5),
+        change=rotary_pairs,
+    ),
+    family(
+        "gpt2",
+        "gpt2",
+        "GPT2LMHeadModel",
+        dict(
+            vocab_size=67, n_embd=36, n_layer=2, n_head=3, n_positions=48, bos_token_id=None, eos_token_id=None
+        ),
+        base={},
+        change=transposed,
+    ),
+]

@@ -1,0 +1,174 @@
+"""A reference folder with only `model.gguf`, of any decoder, in F32: what llama.cpp's converter makes of its weights.
+
+Names come from the `gguf` package's own tables. The reference is the transformers model that the file was made
+from, so that it shows whether names, keys and the converter's changes of values are undone.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, LlamaFileType, RopeScalingType, get_tensor_name_map
+
+from case import Case
+from gguf_case import FILE, frequency_divisors, interleave_rows
+from weights import randomise
+
+Tensors = dict[str, np.ndarray]
+
+# The models that files were made from, by case.
+_MODELS: dict[str, transformers.PreTrainedModel] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufFamilyCase(Case):
+    """A decoder as F32 GGUF without a tokenizer."""
+
+    architecture: str
+    """What llama.cpp calls it."""
+
+    add_keys: Callable[[GGUFWriter, transformers.PretrainedConfig], None] = lambda writer, config: None
+    """Writes the keys that not every architecture has."""
+
+    change: Callable[[str, np.ndarray, transformers.PretrainedConfig], np.ndarray] = lambda name, values, config: values
+    """What the converter does to a tensor, by its transformers name."""
+
+    extra: Callable[[transformers.PretrainedConfig], Tensors] = lambda config: {}
+    """Tensors that the converter makes of the config."""
+
+    merge: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    """What the converter makes of several tensors of a layer."""
+
+    parts: int = 1
+    """Files that the model is split into."""
+
+    def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
+        """See `Case`."""
+        model_class = getattr(transformers, self.model)
+        model = model_class(model_class.config_class(**self.config))
+        randomise(model, generator)
+        _MODELS[self.name] = model
+        config = model.config
+        tensors = self.merge(gguf_tensors(self, model)) | self.extra(config)
+        most = -(-len(tensors) // self.parts) if self.parts > 1 else 0
+        writer = GGUFWriter(folder / FILE, self.architecture, split_max_tensors=most)
+        writer.add_type("model")
+        writer.add_file_type(LlamaFileType.ALL_F32)
+        add_common_keys(writer, config)
+        self.add_keys(writer, config)
+        writer.add_tokenizer_model("none")
+        for name, values in tensors.items():
+            writer.add_tensor(name, np.ascontiguousarray(values, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    def load(self, folder: Path) -> transformers.PreTrainedModel:
+        """See `Case`."""
+        model = copy.deepcopy(_MODELS[self.name])
+        model.set_attn_implementation("eager")
+        return model.float().eval()
+
+
+def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
+    """Keys of sizes, which all architectures have."""
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    if getattr(config, "num_key_value_heads", None):
+        writer.add_head_count_kv(config.num_key_value_heads)
+    for name, add in (
+        ("rms_norm_eps", writer.add_layer_norm_rms_eps),
+        ("layer_norm_eps", writer.add_layer_norm_eps),
+        ("norm_epsilon", writer.add_layer_norm_eps),
+        ("layer_norm_epsilon", writer.add_layer_norm_eps),
+    ):
+        if getattr(config, name, None) is not None:
+            add(getattr(config, name))
+    head_dim = getattr(config, "head_dim", None)
+    if head_dim and head_dim * config.num_attention_heads != config.hidden_size:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    add_rope_keys(writer, config)
+
+
+def add_rope_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
+    """Keys of rotary positions, those of full attention where layers differ."""
+    rope = getattr(config, "rope_parameters", None)
+    if rope is None:
+        return
+    rope = rope.get("full_attention", rope)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    share = rope.get("partial_rotary_factor")
+    if share:
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_rope_dimension_count(int(head_dim * share))
+    if rope["rope_type"] in ("linear", "yarn"):
+        writer.add_rope_scaling_type(RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] in ("yarn", "longrope"):
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+
+
+def gguf_tensors(case: GgufFamilyCase, model: transformers.PreTrainedModel) -> Tensors:
+    """The model's tensors under llama.cpp's names."""
+    kind = next(kind for kind, name in MODEL_ARCH_NAMES.items() if name == case.architecture)
+    names = get_tensor_name_map(MODEL_ARCH(kind), model.config.num_hidden_layers)
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name in model.all_tied_weights_keys or name.endswith((".attn.bias", ".masked_bias")):
+            continue
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
+        tensors[gguf_name] = case.change(name, tensor.numpy(), model.config)
+    return tensors
+
+
+def rotary_pairs(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """Rows of query and key heads in llama.cpp's order, of matrices and biases."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    part = name.split(".")[-2]
+    if part not in heads:
+        return values
+    return interleave_rows(values.reshape(len(values), -1), heads[part]).reshape(values.shape)
+
+
+def norms_plus_one(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """Gemma's norms without their centre."""
+    return values + 1 if name.endswith("norm.weight") else values
+
+
+def transposed(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """GPT-2's `Conv1D` as linear layers."""
+    return values.T if name.split(".")[-2] in ("c_attn", "c_proj", "c_fc") and values.ndim == 2 else values
+
+
+def stacked_norms(tensors: Tensors) -> Tensors:
+    """StableLM's norms of single heads, stacked."""
+    out: Tensors = {}
+    for name, values in tensors.items():
+        if "_layernorm.norms." not in name:
+            out[name] = values
+            continue
+        _, _, layer, _, part, _, _, _ = name.split(".")
+        stack = f"blk.{layer}.attn_{part[0]}_norm.weight"
+        out[stack] = np.concatenate([out[stack], values[None]]) if stack in out else values[None]
+    return out
+
+
+def llama3_divisors(config: transformers.PretrainedConfig) -> Tensors:
+    """Divisors of the frequencies, where the config has llama3's scaling."""
+    return {"rope_freqs.weight": frequency_divisors(config)}
+
+
+def longrope_factors(config: transformers.PretrainedConfig) -> Tensors:
+    """Both lists of factors."""
+    rope = config.rope_parameters
+    return {f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"], np.float32) for kind in ("short", "long")}
