@@ -3,9 +3,8 @@
 
 use serde_json::Value;
 
-use super::ModelError;
-use super::bert;
 use super::family::{Built, Family, Head, Request};
+use super::{ModelError, bert};
 use crate::blocks::{
     Classifier, Convolution, Disentangled, Distances, Embedding, Encoder, Heads, Layer, LinearKind, MaskedHead, Norm,
     Projections, Size, Stack, Transform, distances,
@@ -102,9 +101,9 @@ fn masked_head(request: &Request<'_>, table: String, norm: &Norm) -> Result<(Str
     if request.config.flag("legacy", true)? {
         return Ok(bert::MASKED.read(request, &table, activation, norm)?);
     }
+    let transform = Transform::dense("lm_predictions.lm_head.dense", &norm.width, activation);
+    let transform = transform.normed(("lm_predictions.lm_head.LayerNorm", norm.clone()));
     request.config.flag("tie_word_embeddings", true)?;
-    let transform = Transform::dense("lm_predictions.lm_head.dense", &norm.width, activation)
-        .normed(("lm_predictions.lm_head.LayerNorm", norm.clone()));
     let bias = Some("lm_predictions.lm_head.bias".to_owned());
     Ok((table.clone(), MaskedHead { transform, matrix: table, bias }))
 }
@@ -125,10 +124,10 @@ fn layers(
         Version::First => Projections::GroupedWithBiases("self.in_proj", ["self.q_bias", "self.v_bias"]),
         Version::Second => Projections::Separate(["self.query_proj", "self.key_proj", "self.value_proj"]),
     };
-    let mut distances = None;
+    let mut taken = None;
     if config.flag("relative_attention", false)? {
         let (own, rows) = distances_and_rows(config, version)?;
-        distances = Some(own);
+        taken = Some(own);
         attention.disentangled = Some(disentangled(config, version, kinds, rows, prefix, norm)?);
     } else {
         NAMED_ALONE.iter().for_each(|key| _ = config.get(key));
@@ -143,7 +142,7 @@ fn layers(
     if version == Version::Second {
         layers[0].convolution = convolution(config, prefix, norm)?;
     }
-    Ok((layers, distances))
+    Ok((layers, taken))
 }
 
 /// Whether queries of contents meet keys of positions, and queries of positions keys of contents.
@@ -163,7 +162,7 @@ impl PositionKinds {
 fn position_kinds(config: &ConfigReader<'_>) -> Result<PositionKinds, ConfigError> {
     let names: Option<Vec<String>> = match config.get("pos_att_type") {
         None => Some(vec![]),
-        Some(Value::String(text)) => Some(text.to_lowercase().split('|').map(|name| name.trim().to_owned()).collect()),
+        Some(Value::String(text)) => Some(text.to_lowercase().split('|').map(|name| name.trim().into()).collect()),
         Some(Value::Array(list)) => list.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
         Some(_) => None,
     };
