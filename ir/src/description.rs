@@ -19,18 +19,24 @@ pub enum Task {
     TokenClassification,
     /// Scores of each token as the start and as the end of an answer.
     QuestionAnswering,
+    /// A score of each of several texts.
+    MultipleChoice,
+    /// A score of each token as one that does not belong there.
+    ReplacedTokens,
     /// Scores of the next token.
     TextGeneration,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Task; 6] = [
+    pub const ALL: [Task; 8] = [
         Task::FeatureExtraction,
         Task::FillMask,
         Task::SequenceClassification,
         Task::TokenClassification,
         Task::QuestionAnswering,
+        Task::MultipleChoice,
+        Task::ReplacedTokens,
         Task::TextGeneration,
     ];
 
@@ -42,6 +48,8 @@ impl Task {
             Task::SequenceClassification => "sequence-classification",
             Task::TokenClassification => "token-classification",
             Task::QuestionAnswering => "question-answering",
+            Task::MultipleChoice => "multiple-choice",
+            Task::ReplacedTokens => "replaced-token-detection",
             Task::TextGeneration => "text-generation",
         }
     }

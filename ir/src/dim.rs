@@ -114,19 +114,27 @@ impl Dim {
     /// Whether `self >= other` for every binding with symbols of at least 1: `Some` when provable
     /// either way, `None` when it depends on the binding or cannot be decided.
     pub fn at_least(&self, other: &Dim) -> Option<bool> {
-        let difference = self.clone() - other.clone();
+        let excess = (self.clone() - other.clone()).above_one();
         let symbolic = |(m, _): &&(Monomial, i64)| !m.is_empty();
-        let at_ones: i64 = difference.terms.iter().map(|(_, c)| c).sum();
-        let has_quotient = difference.terms.iter().any(|(m, _)| m.iter().any(|a| matches!(a, Atom::Quotient(..))));
-        let constant = difference.terms.iter().find(|(m, _)| m.is_empty()).map_or(0, |(_, c)| *c);
-        let least = if has_quotient { constant } else { at_ones };
-        if difference.terms.iter().filter(symbolic).all(|(_, c)| *c > 0) && least >= 0 {
+        let least = excess.terms.iter().find(|(m, _)| m.is_empty()).map_or(0, |(_, c)| *c);
+        if excess.terms.iter().filter(symbolic).all(|(_, c)| *c > 0) && least >= 0 {
             return Some(true);
         }
-        if difference.terms.iter().filter(symbolic).all(|(_, c)| *c < 0) && least < 0 {
+        if excess.terms.iter().filter(symbolic).all(|(_, c)| *c < 0) && least < 0 {
             return Some(false);
         }
         None
+    }
+
+    /// The same extent with each symbol written as one more than a number of at least 0, so that terms of
+    /// positive coefficients are at least 0.
+    fn above_one(&self) -> Dim {
+        let factor = |atom: &Atom| {
+            let own = Dim::from_terms(vec![(vec![atom.clone()], 1)]);
+            if matches!(atom, Atom::Symbol(_)) { own + Dim::constant(1) } else { own }
+        };
+        let term = |(atoms, c): &(Monomial, i64)| atoms.iter().map(factor).fold(Dim::constant(*c), |a, b| a * b);
+        self.terms.iter().map(term).fold(Dim::constant(0), |a, b| a + b)
     }
 
     /// Value under a binding of the symbols.
@@ -336,6 +344,8 @@ mod tests {
         assert_eq!(s().at_least(&Dim::from(1)), Some(true));
         assert_eq!(s().at_least(&Dim::from(2)), None);
         assert_eq!(s().at_least(&(s() + Dim::from(1))), Some(false));
+        assert_eq!((s() * s()).at_least(&s()), Some(true));
+        assert_eq!((s() * s()).at_least(&(s() + Dim::from(1))), None);
     }
 
     #[test]

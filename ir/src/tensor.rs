@@ -56,6 +56,23 @@ impl Tensor {
         self.at(&own)
     }
 
+    /// The elements with axis `axes[i]` as axis `i`, last axis fastest.
+    pub fn in_order(&self, axes: &[usize]) -> Vec<f64> {
+        if axes.is_sorted() {
+            return self.data.clone();
+        }
+        let mut strides = vec![1; axes.len()];
+        for axis in (1..axes.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.shape[axis];
+        }
+        let shape: Vec<usize> = axes.iter().map(|&a| self.shape[a]).collect();
+        let mut data = Vec::with_capacity(self.data.len());
+        for_each_index(&shape, |index| {
+            data.push(self.data[axes.iter().zip(index).map(|(&a, &i)| strides[a] * i).sum::<usize>()]);
+        });
+        data
+    }
+
     /// The same values converted to another element type: floats are rounded to its precision,
     /// integers truncate toward zero and saturate, `bool` is `≠ 0`.
     pub fn cast(&self, dtype: DType) -> Tensor {

@@ -71,7 +71,7 @@ fn groups(chains: &Chains<'_>, constant: &[bool]) -> Vec<Vec<Linear>> {
     groups
 }
 
-/// The linear that starts at a node. One with an elementwise epilogue is left alone: after merging,
+/// The linear that starts at a node. One of a weight is a weight itself, and one with an elementwise epilogue is left alone: after merging,
 /// the epilogue would be a kernel of its own.
 fn linear(chains: &Chains<'_>, constant: &[bool], dot: usize) -> Option<Linear> {
     let node = &chains.region.nodes[dot];
@@ -79,7 +79,12 @@ fn linear(chains: &Chains<'_>, constant: &[bool], dot: usize) -> Option<Linear> 
     let [(x_axis, w_axis)] = contract[..] else { return None };
     let ty = chains.region.type_of(*weight);
     let x = chains.region.type_of(node.operands[0]);
-    if !batch.is_empty() || ty.rank() != 2 || x_axis + 1 != x.rank() || !constant[weight.index()] {
+    if !batch.is_empty()
+        || ty.rank() != 2
+        || x_axis + 1 != x.rank()
+        || !constant[weight.index()]
+        || constant[node.operands[0].index()]
+    {
         return None;
     }
     let output = 1 - w_axis;

@@ -20,7 +20,11 @@ pub fn weight_expressions(region: &Region) -> Vec<bool> {
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::Select(_)
-            | Op::Cast(_) => concrete() && node.operands.iter().all(|o| known[o.index()]),
+            | Op::Cast(_)
+            | Op::Reduce(_)
+            | Op::Gather(_)
+            | Op::Norm(_)
+            | Op::Dot(_) => concrete() && node.operands.iter().all(|o| known[o.index()]),
             _ => false,
         };
         node.results.iter().for_each(|r| known[r.index()] = is_weight);

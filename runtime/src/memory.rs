@@ -6,6 +6,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use memmap2::MmapMut;
+
 /// Alignment of [`AlignedBytes`], of weights in artifacts and of buffers in arenas.
 pub const ALIGNMENT: usize = 64;
 
@@ -14,10 +16,15 @@ pub const ALIGNMENT: usize = 64;
 #[error("no memory for {0} bytes")]
 pub struct OutOfMemory(pub usize);
 
+/// Bytes from which on memory is a mapping of its own, in large pages where the system has them.
+const LARGE: usize = 2 << 20;
+
 /// Bytes aligned to [`ALIGNMENT`].
 pub struct AlignedBytes {
     at: NonNull<u8>,
     len: usize,
+    /// What they lie in, if that is a mapping.
+    mapping: Option<MmapMut>,
 }
 
 // SAFETY: it owns its bytes like a `Vec`.
@@ -34,10 +41,23 @@ impl AlignedBytes {
         if len == 0 {
             return Ok(AlignedBytes::default());
         }
+        if len >= LARGE {
+            return AlignedBytes::mapped(len);
+        }
         let layout = Layout::from_size_align(len, ALIGNMENT).map_err(|_| OutOfMemory(len))?;
         // SAFETY: the layout's size is not 0.
         let at = unsafe { alloc_zeroed(layout) };
-        NonNull::new(at).map(|at| AlignedBytes { at, len }).ok_or(OutOfMemory(len))
+        NonNull::new(at).map(|at| AlignedBytes { at, len, mapping: None }).ok_or(OutOfMemory(len))
+    }
+
+    /// So many zeros in a mapping.
+    fn mapped(len: usize) -> Result<AlignedBytes, OutOfMemory> {
+        let mut mapping = MmapMut::map_anon(len).map_err(|_| OutOfMemory(len))?;
+        // Without large pages it is slower, and as good.
+        #[cfg(target_os = "linux")]
+        let _ = mapping.advise(memmap2::Advice::HugePage);
+        let at = NonNull::new(mapping.as_mut_ptr()).ok_or(OutOfMemory(len))?;
+        Ok(AlignedBytes { at, len, mapping: Some(mapping) })
     }
 
     /// A copy of bytes.
@@ -58,7 +78,7 @@ impl AlignedBytes {
 
 impl Default for AlignedBytes {
     fn default() -> AlignedBytes {
-        AlignedBytes { at: NonNull::<Line>::dangling().cast(), len: 0 }
+        AlignedBytes { at: NonNull::<Line>::dangling().cast(), len: 0, mapping: None }
     }
 }
 
@@ -69,7 +89,7 @@ const _: () = assert!(align_of::<Line>() == ALIGNMENT);
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.len > 0 && self.mapping.is_none() {
             // SAFETY: allocated in `zeroed` with this layout, which was valid there.
             unsafe { dealloc(self.at.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGNMENT)) }
         }
@@ -106,6 +126,8 @@ mod tests {
         let bytes = AlignedBytes::zeroed(100).unwrap();
         assert!(bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) && bytes.iter().all(|&b| b == 0) && bytes.len() == 100);
         assert_eq!(AlignedBytes::zeroed(usize::MAX).unwrap_err(), OutOfMemory(usize::MAX));
+        let large = AlignedBytes::zeroed(LARGE + 1).unwrap();
+        assert!(large.as_ptr().addr().is_multiple_of(ALIGNMENT) && large.iter().all(|&b| b == 0));
         assert!(AlignedBytes::default().is_empty());
         assert_eq!(*AlignedBytes::copy_of(&[1, 2]).unwrap(), [1, 2]);
     }

@@ -92,13 +92,30 @@ pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool,
 /// # Errors
 /// Those of the runtime.
 pub fn step(session: &mut Session, tokens: &[u32], past: usize) -> Result<Vec<f32>, RunError> {
+    step_of(session, tokens, past, None)
+}
+
+/// The same for a model that asks how long the whole row will be.
+///
+/// # Errors
+/// Those of the runtime.
+pub fn step_of(
+    session: &mut Session,
+    tokens: &[u32],
+    past: usize,
+    length: Option<usize>,
+) -> Result<Vec<f32>, RunError> {
     let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
     let (shape, past, last) = ([1, ids.len()], [past as i32], [ids.len() as i32 - 1]);
-    let inputs = [
+    let mut inputs = vec![
         ("input_ids", TensorRef::i32(&shape, &ids)?),
         ("past", TensorRef::i32(&[1], &past)?),
         ("last", TensorRef::i32(&[1], &last)?),
     ];
+    let length = length.map(|length| [length as i32]);
+    if let Some(length) = &length {
+        inputs.push(("length", TensorRef::i32(&[1], length)?));
+    }
     let outputs = session.run("step", &inputs)?;
     Ok(outputs.get("logits").expect("a step gives logits").as_f32()?.to_vec())
 }

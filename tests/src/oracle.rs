@@ -39,14 +39,16 @@ impl<'a> Oracle<'a> {
         entry.outputs.iter().cloned().zip(results).collect()
     }
 
-    /// Feeds tokens at a position; gives the scores of the next one.
-    pub fn step(&mut self, tokens: &[u32], past: usize, capacity: usize) -> Vec<f64> {
+    /// Feeds tokens at a position of a row that will have `length` when its prompt has been read; gives the
+    /// scores of the next one.
+    pub fn step(&mut self, tokens: &[u32], past: usize, length: usize, capacity: usize) -> Vec<f64> {
         let ids = Tensor::from_fn(DType::I32, &[1, tokens.len()], |i| tokens[i[1]].into());
         let one = |x: usize| Tensor { dtype: DType::I32, shape: vec![1], data: vec![x as f64] };
         let inputs = |name: &str| match name {
             "input_ids" => Some(ids.clone()),
             "past" => Some(one(past)),
             "last" => Some(one(tokens.len() - 1)),
+            "length" => Some(one(length)),
             _ => None,
         };
         self.run("step", &inputs, capacity).remove("logits").expect("a step gives logits").data

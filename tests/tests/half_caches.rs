@@ -56,7 +56,7 @@ fn scores_and_greedy_tokens_are_those_of_the_interpreter() {
             // The prompt in two parts, then token by token.
             let mut past = 0;
             for end in std::iter::once(cut).filter(|&cut| cut > 0).chain(generated.prompt.len()..capacity) {
-                let expected = oracle.step(&tokens[past..end], past, capacity);
+                let expected = oracle.step(&tokens[past..end], past, end, capacity);
                 for session in &mut sessions {
                     let found = compiled::step(session, &tokens[past..end], past).unwrap();
                     for (x, y) in found.iter().zip(&expected) {

@@ -51,15 +51,18 @@ fn tokens(generated: &Generated, cut: usize, model: &Model, checkpoint: &Checkpo
     let (capacity, end) = (generated.greedy.len(), &model.description.generation.eos);
     let (first, second) = generated.prompt.split_at(cut);
     if !first.is_empty() {
-        oracle.step(first, 0, capacity);
+        oracle.step(first, 0, generated.prompt.len(), capacity);
     }
-    let mut scores = oracle.step(second, first.len(), capacity);
+    let mut scores = oracle.step(second, first.len(), generated.prompt.len(), capacity);
     for (past, &expected) in generated.greedy.iter().enumerate().skip(generated.prompt.len()) {
         let token = argmax(&scores, end);
         if token != expected {
             return Err(format!("token {past} is {token}, not {expected}, after a prompt cut at {cut}"));
         }
-        scores = oracle.step(&[token], past, capacity);
+        scores = match model.description.recompute_beyond == Some(past) {
+            true => oracle.step(&generated.greedy[..past + 1], 0, past + 1, capacity),
+            false => oracle.step(&[token], past, past + 1, capacity),
+        };
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 Config = dict[str, Any]
+Pool = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,23 @@ class Case:
     padding: str = "right"
     """The side that padding is on."""
 
+    attention: str = "eager"
+    """The implementation of attention that transformers takes."""
+
     token_types: bool = False
     """Whether `token_type_ids` is an input."""
 
-    sentence_embedding: bool = False
-    """Whether the mean-pooled, normalised embedding is an output."""
+    pad: int = 0
+    """The token that fills rows up."""
+
+    choices: int | None = None
+    """How many texts the model chooses among; inputs have that as an axis before the last."""
+
+    pads_inside: bool = False
+    """Whether the padding token also stands among the real tokens of the first row."""
+
+    sentence_embedding: Pool | None = None
+    """What makes embeddings of hidden states and mask, if they are an output."""
 
     tokenizer: Callable[[], Tokenizer] | None = None
     """The tokenizer that the folder's files describe."""

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 import inputs
 from case import Case
 from generation import BEAMS, NEW_TOKENS, decode
-from pooling import mean_pool_normalised
 from suitability import (
     SMALLEST_BEAM_MARGIN,
     SMALLEST_GREEDY_MARGIN,
@@ -81,7 +80,7 @@ def forward(case: Case, model: PreTrainedModel, batch: dict[str, np.ndarray]) ->
     outputs = {name: result[name].numpy() for name in OUTPUTS if result.get(name) is not None}
     if case.sentence_embedding:
         hidden = outputs["last_hidden_state"]
-        outputs["sentence_embedding"] = mean_pool_normalised(hidden, batch["attention_mask"])
+        outputs["sentence_embedding"] = case.sentence_embedding(hidden, batch["attention_mask"])
     return outputs
 
 

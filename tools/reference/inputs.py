@@ -16,9 +16,13 @@ def batch(case: Case, vocab_size: int, token_types: int, generator: np.random.Ge
         real = slice(0, length) if case.padding == "right" else slice(longest - length, longest)
         mask[row, real] = 1
     ids = np.stack([tokens(longest, vocab_size, generator) for _ in range(rows)])
-    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    inputs = {"input_ids": np.where(mask, ids, case.pad), "attention_mask": mask}
     if case.token_types:
         inputs["token_type_ids"] = generator.integers(0, token_types, ids.shape) * mask
+    if case.pads_inside:
+        inputs["input_ids"][0, 2] = case.pad
+    if case.choices:
+        inputs = {name: value.reshape(-1, case.choices, longest) for name, value in inputs.items()}
     return inputs
 
 

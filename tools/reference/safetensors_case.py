@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import transformers
 from huggingface_hub import save_torch_state_dict
+from safetensors.numpy import save_file
 
 from case import Case, Config
 from vocabularies import as_json
@@ -43,6 +44,12 @@ class SafetensorsCase(Case):
     extra_files: dict[str, str] = field(default_factory=dict)
     """Further text files of the folder, by path."""
 
+    own_config: bool = False
+    """Whether the reference takes the case's config, since transformers does not know the keys of `config.json`."""
+
+    extra_tensors: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """Further safetensors files of the folder, by path."""
+
     def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
         """See `Case`."""
         model_class = getattr(transformers, self.model)
@@ -62,6 +69,10 @@ class SafetensorsCase(Case):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text)
 
+        for path, tensors in self.extra_tensors.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / path)
+
     def write_config(self, model: transformers.PreTrainedModel, folder: Path) -> None:
         """Write `config.json` with the case's edits."""
         model.config.architectures = [self.model]
@@ -72,8 +83,10 @@ class SafetensorsCase(Case):
 
     def load(self, folder: Path) -> transformers.PreTrainedModel:
         """See `Case`."""
-        model, report = getattr(transformers, self.model).from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        model_class = getattr(transformers, self.model)
+        config = {"config": model_class.config_class(**self.config)} if self.own_config else {}
+        model, report = model_class.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=self.attention, output_loading_info=True, **config
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")

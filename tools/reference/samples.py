@@ -3,6 +3,8 @@
 Each function takes the loaded model and its tokenizer and returns the file's object.
 """
 
+from inspect import signature
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer
@@ -28,8 +30,9 @@ SENTENCES = (
     "A happy dog runs in the garden, over the lazy cat.",
     "Iron is cast in sand.",
 )
-MASKED = ("The [MASK] jumps over the dog.", "Iron is [MASK] in sand")
+MASKED = ("The {} jumps over the dog.", "Iron is {} in sand")
 QUESTIONS = (("Where is the dog?", "The dog is in the garden with the cat and the fox."),)
+MASKS = ("[MASK]", "<mask>")
 SPECIAL_IDS = 5
 LONGEST_ANSWER = 15
 BEST = 5
@@ -106,10 +109,11 @@ def token_classes(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
 
 
 def fillings(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
-    """The most probable pieces in place of each `[MASK]`."""
-    mask = tokenizer.token_to_id("[MASK]")
+    """The most probable pieces in place of each mask."""
+    spelling = next(token for token in MASKS if tokenizer.token_to_id(token) is not None)
+    mask = tokenizer.token_to_id(spelling)
     entries = []
-    for text in MASKED:
+    for text in (text.format(spelling) for text in MASKED):
         ids, outputs = run(model, tokenizer, text)
         probabilities = outputs.logits[0, ids.index(mask)].softmax(-1)
         best = probabilities.topk(BEST)
@@ -153,12 +157,11 @@ def answers(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
 def run(model: PreTrainedModel, tokenizer: Tokenizer, *texts: str):
     """The ids of one text or pair, and the model's outputs for it."""
     encoding = tokenizer.encode(*texts)
+    inputs = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+    if "token_type_ids" in signature(model.forward).parameters:
+        inputs["token_type_ids"] = encoding.type_ids
     with torch.no_grad():
-        outputs = model(
-            input_ids=torch.tensor([encoding.ids]),
-            attention_mask=torch.tensor([encoding.attention_mask]),
-            token_type_ids=torch.tensor([encoding.type_ids]),
-        )
+        outputs = model(**{name: torch.tensor([value]) for name, value in inputs.items()})
     return encoding.ids, outputs
 
 

@@ -4,7 +4,7 @@ import json
 from functools import cache
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -17,6 +17,7 @@ SENTENCES = (
 
 END, START, STOP = "<|end|>", "<|start|>", "<|stop|>"
 BYTE_LEVEL_SIZE = 300
+ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}<|start|>system\nBe brief.<|stop|>\n{% endif %}"
@@ -97,6 +98,45 @@ def byte_level_files() -> dict[str, str]:
                 "do_sample": False,
                 "max_new_tokens": 24,
                 "transformers_version": "4.46.0",
+            }
+        ),
+    }
+
+
+@cache
+def roberta() -> Tokenizer:
+    """RoBERTa's byte-level BPE, trained on `SENTENCES`."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=BYTE_LEVEL_SIZE,
+        special_tokens=ROBERTA_SPECIAL,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
+
+
+def roberta_files() -> dict[str, str]:
+    """The tokenizer's files, as a RoBERTa folder holds them."""
+    return {
+        "tokenizer.json": roberta().to_str(pretty=True) + "\n",
+        "tokenizer_config.json": as_json(
+            {
+                "add_prefix_space": False,
+                "bos_token": "<s>",
+                "cls_token": "<s>",
+                "eos_token": "</s>",
+                "mask_token": "<mask>",
+                "model_max_length": 35,
+                "pad_token": "<pad>",
+                "sep_token": "</s>",
+                "tokenizer_class": "RobertaTokenizer",
+                "unk_token": "<unk>",
             }
         ),
     }

@@ -99,13 +99,39 @@ fn replaced_in_place(body: &Region, carried: &[ValueView]) -> Targets {
     for (i, (&result, place)) in body.results.iter().zip(carried).enumerate() {
         let Some(definition) = definitions[result.index()] else { continue };
         let is_kernel = matches!(body.nodes[definition].op, Op::Cluster(_));
-        let is_free = last_use(body, &uses, body.arguments[i]).is_none_or(|last| last < definition);
+        let is_free = last_use(body, &uses, body.arguments[i])
+            .is_none_or(|last| last < definition || last == definition && is_updated(body, last, body.arguments[i]));
         let is_single = body.results.iter().filter(|&&r| r == result).count() == 1;
         if is_kernel && is_free && is_single && !body.results.contains(&body.arguments[i]) {
             targets.insert(result, place.clone());
         }
     }
     targets
+}
+
+/// Whether a cluster reads a value only to compute, from each of its elements, the one at the same place of
+/// its only result: `x + f(y)` may be written over `x`, unless `f` reads `x` too.
+fn is_updated(body: &Region, at: usize, value: ValueId) -> bool {
+    let node = &body.nodes[at];
+    let Op::Cluster(cluster) = &node.op else { return false };
+    let mut positions = (0..node.operands.len()).filter(|&p| node.operands[p] == value);
+    let (Some(position), None, [result]) = (positions.next(), positions.next(), &cluster.body.results[..]) else {
+        return false;
+    };
+    let (inner, uses) = (&cluster.body, cluster.body.uses());
+    let mut pending = vec![inner.arguments[position]];
+    while let Some(value) = pending.pop() {
+        if inner.type_of(value).shape != inner.type_of(*result).shape {
+            return false;
+        }
+        for &user in &uses[value.index()] {
+            if !matches!(inner.nodes[user].op, Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_)) {
+                return false;
+            }
+            pending.extend(&inner.nodes[user].results);
+        }
+    }
+    true
 }
 
 /// The last node that reads a value, directly or through views.

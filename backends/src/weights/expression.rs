@@ -107,24 +107,31 @@ impl WeightExpression {
         let mut frame = Frame::new(&params, &binding, &mut states);
         let (name, instance) = index.unwrap_or(("", 0));
         let definitions = self.region.definitions();
-        let evaluate = |f: &mut Frame<'_>| evaluate(&self.region, &definitions, self.value, f);
+        let mut known = HashMap::new();
+        let evaluate = |f: &mut Frame<'_>| evaluate(&self.region, &definitions, self.value, f, &mut known);
         frame.with_index(name, instance, evaluate).map_err(|e| WeightError::Evaluate(self.label.clone(), e))
     }
 }
 
-/// A known value by its definitions alone.
+/// A known value by its definitions alone; `known` holds what has been computed.
 fn evaluate(
     region: &Region,
     definitions: &[Option<usize>],
     value: ValueId,
     frame: &mut Frame<'_>,
+    known: &mut HashMap<ValueId, Tensor>,
 ) -> Result<Tensor, EvalError> {
+    if let Some(tensor) = known.get(&value) {
+        return Ok(tensor.clone());
+    }
     let node = &region.nodes[definitions[value.index()].expect("a known value has a definition")];
     let operands =
-        node.operands.iter().map(|&o| evaluate(region, definitions, o, frame)).collect::<Result<Vec<_>, _>>()?;
+        node.operands.iter().map(|&o| evaluate(region, definitions, o, frame, known)).collect::<Result<Vec<_>, _>>()?;
     let results = node.op.evaluate(&operands.iter().collect::<Vec<_>>(), frame)?;
     let at = node.results.iter().position(|&r| r == value).expect("a definition gives its value");
-    Ok(results.into_iter().nth(at).expect("an op gives all its results"))
+    let result = results.into_iter().nth(at).expect("an op gives all its results");
+    known.insert(value, result.clone());
+    Ok(result)
 }
 
 fn label(region: &Region, definitions: &[Option<usize>], value: ValueId) -> String {

@@ -3,7 +3,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{LinearKind, ModelBuilder, Norm, Size};
+use super::{Disentangled, LinearKind, ModelBuilder, Norm, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Projections {
     Joint(&'static str),
     /// One layer that gives, for each key head, the queries that share it, its key and its value.
     Grouped(&'static str),
+    /// The same without a bias, and tensors that are added to all queries and to all values.
+    GroupedWithBiases(&'static str, [&'static str; 2]),
 }
 
 /// Norms of queries and keys, before they are rotated.
@@ -70,8 +72,10 @@ pub struct Attention {
     pub soft_cap: Option<f64>,
     /// Whether a token sees only itself and what stands before it.
     pub causal: bool,
-    /// How many tokens a token sees at most, itself among them.
+    /// How many tokens a token sees at most, itself among them; as many ahead where it sees what comes after it.
     pub window: Option<usize>,
+    /// Scores between contents and relative positions.
+    pub disentangled: Option<Disentangled>,
 }
 
 impl Attention {
@@ -93,6 +97,7 @@ impl Attention {
             soft_cap: None,
             causal: true,
             window: None,
+            disentangled: None,
         }
     }
 }
@@ -108,10 +113,10 @@ impl ModelBuilder<'_> {
                 m.builder.fail("attention", format!("there is no rotary table {table}"));
                 return x.clone();
             };
-            (q, k) = (angles.pairs_apart(&q), angles.pairs_apart(&k));
             let of_keys = angles.without_group();
-            q = m.expand("rope", &Rope {}, &[&q, &angles.cos, &angles.sin]);
-            k = m.expand("rope", &Rope {}, &[&k, &of_keys.cos, &of_keys.sin]);
+            let rope = Rope { interleaved: angles.interleaved };
+            q = m.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);
+            k = m.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin]);
         }
         if attention.divide_by_layer {
             q = q / m.layer_number();
@@ -129,6 +134,12 @@ impl ModelBuilder<'_> {
         let of_keys = |t: Value| t.reshape([x.dim(0), x.dim(1), g.into(), d.into()]);
         let layer = |name, width: &Size| self.linear(name, x, [&attention.width, width], attention.linear);
         let all = &queries + &(&keys * 2);
+        let grouped = |name: &str, kind: LinearKind| {
+            let groups = [x.dim(0), x.dim(1), g.into(), (r + 2).into(), d.into()];
+            let joint = self.linear(name, x, [&attention.width, &all], kind).reshape(groups);
+            let part = |start, end| joint.slice(3, start, end);
+            [part(0, r), of_keys(part(r, r + 1)), of_keys(part(r + 1, r + 2))]
+        };
         match attention.projections {
             Projections::Separate([q, k, v]) => {
                 [of_queries(layer(q, &queries)), of_keys(layer(k, &keys)), of_keys(layer(v, &keys))]
@@ -138,11 +149,11 @@ impl ModelBuilder<'_> {
                 let part = |start, end| joint.slice(2, start, end);
                 [of_queries(part(0, q)), of_keys(part(q, q + k)), of_keys(part(q + k, q + 2 * k))]
             }
-            Projections::Grouped(name) => {
-                let groups = [x.dim(0), x.dim(1), g.into(), (r + 2).into(), d.into()];
-                let joint = layer(name, &all).reshape(groups);
-                let part = |start, end| joint.slice(3, start, end);
-                [part(0, r), of_keys(part(r, r + 1)), of_keys(part(r + 1, r + 2))]
+            Projections::Grouped(name) => grouped(name, attention.linear),
+            Projections::GroupedWithBiases(name, [of_q, of_v]) => {
+                let [q, k, v] = grouped(name, LinearKind::PLAIN);
+                let of_q = self.param(of_q, &[&queries]).reshape([g, r, d]);
+                [q + of_q, k, v + self.param(of_v, &[&keys]).reshape([g, d])]
             }
         }
     }
@@ -175,6 +186,8 @@ impl ModelBuilder<'_> {
     /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, through the layer after them.
     fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
         let context = &self.context;
+        let positions = attention.disentangled.as_ref().and_then(|d| self.position_scores([q, k], attention, d));
+        let bias = positions.into_iter().chain(context.bias.clone()).reduce(|a, b| a + b);
         let q = q.transpose(&[0, 2, 3, 1, 4]);
         let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));
         if let Some(past) = &context.past {
@@ -188,9 +201,9 @@ impl ModelBuilder<'_> {
             window: attention.window,
             past: context.past.is_some(),
             mask: context.mask.is_some(),
-            bias: context.bias.is_some(),
+            bias: bias.is_some(),
         };
-        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
+        let optional = context.past.iter().chain(&context.mask).chain(&bias);
         let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
         let inner = &attention.heads * &attention.head_dim;
         let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);

@@ -16,13 +16,21 @@ pub struct Context {
     pub rotary: Vec<RotaryTables>,
     /// Added to the scores of every attention: broadcasts to `[b, g, r, s, t]`.
     pub bias: Option<Value>,
+    /// Rows of a table of relative positions, `i32[2s]`, for keys before and after a query.
+    pub distances: Option<[Value; 2]>,
 }
 
 impl Context {
     /// The values in a fixed order.
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
-        self.mask.iter().chain(&self.past).chain(&self.bias).chain(rotary).collect()
+        self.mask
+            .iter()
+            .chain(&self.past)
+            .chain(&self.bias)
+            .chain(self.distances.iter().flatten())
+            .chain(rotary)
+            .collect()
     }
 
     /// The same context with its values, in that order, replaced.
@@ -33,6 +41,7 @@ impl Context {
             mask: self.mask.as_ref().map(&mut next),
             past: self.past.as_ref().map(&mut next),
             bias: self.bias.as_ref().map(&mut next),
+            distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
             rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
         }
     }
@@ -47,6 +56,8 @@ pub struct Tokens {
     /// Tokens that each row has, `i32[b]`, or that all have, `i32[1]`. Of a prompt that is read in pieces, all
     /// are meant.
     pub length: Value,
+    /// Types `i32[b,s]`, of models that tell texts of a pair apart.
+    pub types: Option<Value>,
 }
 
 impl ModelBuilder<'_> {
@@ -55,11 +66,16 @@ impl ModelBuilder<'_> {
     pub fn whole_sequence(&self) -> (Self, Tokens) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
         let mask = self.input("attention_mask", Type::i32(["b", "s"]));
+        self.sequence_of(ids, &mask)
+    }
+
+    /// Whole sequences given as token numbers and mask, both `i32[b,s]`.
+    pub(super) fn sequence_of(&self, ids: Value, mask: &Value) -> (Self, Tokens) {
         let mask = mask.binary(BinaryOp::Ne, &mask.constant(0.0));
         let positions = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let length = self.builder.apply(Extent { of: "s".into() }, &[]).reshape([Dim::from(1)]);
         let context = Context { mask: Some(mask), ..self.context.clone() };
-        (self.with_context(context), Tokens { ids, positions, length })
+        (self.with_context(context), Tokens { ids, positions, length, types: None })
     }
 
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that
@@ -75,7 +91,7 @@ impl ModelBuilder<'_> {
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
         let length = if depends_on_length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
         let context = Context { past: Some(past), ..self.context.clone() };
-        (self.with_context(context), Tokens { ids, positions, length }, last)
+        (self.with_context(context), Tokens { ids, positions, length, types: None }, last)
     }
 
     /// Ones where a token is no padding, `f32[b,s,1]`; nothing when there is no mask.

@@ -1,9 +1,9 @@
 //! Decoders as data, and the entries that every decoder has.
 
 use castiron_ir::op::{BinaryOp, Gather, ReduceKind};
-use castiron_ir::{BuildError, DType, Dim, Entry, Value};
+use castiron_ir::{BuildError, DType, Entry, Value};
 
-use super::{Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens, alibi};
+use super::{Alibi, Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens};
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Decoder {
     pub embedding: Embedding,
     /// Rotary tables that layers take.
     pub rotary: Vec<Rotary>,
-    /// Number of query heads whose scores fall with the distance (ALiBi), and of key heads.
+    /// How scores fall with the distance.
     pub alibi: Option<Alibi>,
     /// Name of the list of layers.
     pub layers_name: &'static str,
@@ -32,17 +32,6 @@ pub struct Decoder {
     pub max_positions: Option<usize>,
     /// Patterns of names of tensors that no computation needs.
     pub known_unused: &'static [&'static str],
-}
-
-/// Heads whose scores are lowered in proportion to the distance of a key.
-#[derive(Clone, Debug)]
-pub struct Alibi {
-    /// Query heads.
-    pub heads: usize,
-    /// Key heads.
-    pub kv_heads: usize,
-    /// Factor of all slopes.
-    pub scale: f64,
 }
 
 /// The matrix of scores of the next token.
@@ -120,7 +109,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The first op that could not be applied.
-    pub fn hidden_entries(&self, tensors: &Inventory<'_>, pooling: Option<Pooling>) -> Result<Vec<Entry>, BuildError> {
+    pub fn hidden_entries(&self, tensors: &Inventory<'_>, pooling: Option<&Pooling>) -> Result<Vec<Entry>, BuildError> {
         let hidden = |m: &ModelBuilder<'_>, tokens: &Tokens| self.normalised(m, &self.layers(m, tokens));
         let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| {
             let (m, tokens) = m.whole_sequence();
@@ -129,7 +118,7 @@ impl Decoder {
         if let Some(pooling) = pooling {
             entries.push(ModelBuilder::entry("embed", tensors, |m| {
                 let (m, tokens) = m.whole_sequence();
-                vec![("sentence_embedding", m.pool(&hidden(&m, &tokens), pooling))]
+                vec![("sentence_embedding", m.pool(&hidden(&m, &tokens), &self.embedding.width, pooling))]
             })?);
         }
         Ok(entries)
@@ -185,17 +174,4 @@ fn last_token(tokens: &Tokens, pad: Option<u32>) -> Value {
         None => place,
     };
     place.reduce(ReduceKind::Max, &[1]).reshape([tokens.ids.dim(0)])
-}
-
-impl ModelBuilder<'_> {
-    /// What ALiBi (arXiv:2108.12409) adds to the scores, but for what all keys of a query have in common:
-    /// `slope · position of the key`, `[1, g, r, 1, t]`.
-    fn alibi(&self, alibi: &Alibi) -> Value {
-        let (g, r) = (alibi.kv_heads, alibi.heads / alibi.kv_heads);
-        let slopes = alibi::slopes(alibi.heads).iter().map(|slope| slope * alibi.scale).collect();
-        let one = || Dim::from(1);
-        let slopes = self.builder.vector(slopes).reshape([one(), g.into(), r.into(), one(), one()]);
-        let keys = if self.context.past.is_some() { "c" } else { "s" };
-        slopes * self.builder.iota([Dim::symbol(keys)], 0).cast(DType::F32)
-    }
 }

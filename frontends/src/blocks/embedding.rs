@@ -18,6 +18,15 @@ pub struct Positions {
     pub skip_padding: bool,
 }
 
+/// Learned vectors of token types, which an entry reads as `token_type_ids`.
+#[derive(Clone, Debug)]
+pub struct TokenTypes {
+    /// Name of the table, with its `weight`.
+    pub table: &'static str,
+    /// Rows of the table.
+    pub rows: Size,
+}
+
 /// Token embeddings and what is done to them before the first layer. Names are relative to the model's.
 #[derive(Clone, Debug)]
 pub struct Embedding {
@@ -33,22 +42,36 @@ pub struct Embedding {
     pub projection: Option<(&'static str, Size)>,
     /// What is added to them.
     pub positions: Option<Positions>,
+    /// What else is added to them.
+    pub types: Option<TokenTypes>,
     /// Norm of the sum.
     pub norm: Option<NamedNorm>,
+    /// A layer after the norm that makes vectors as wide as the model, which is given.
+    pub mapping: Option<(&'static str, Size, LinearKind)>,
 }
 
 impl Embedding {
     /// A table and no more.
     pub fn plain(table: String, vocab: &Size, width: &Size) -> Embedding {
         let (vocab, width) = (vocab.clone(), width.clone());
-        Embedding { table, vocab, width, scale: 1.0, projection: None, positions: None, norm: None }
+        Embedding {
+            table,
+            vocab,
+            width,
+            scale: 1.0,
+            projection: None,
+            positions: None,
+            types: None,
+            norm: None,
+            mapping: None,
+        }
     }
 }
 
 impl ModelBuilder<'_> {
     /// Vectors `[b, s, n]` of the tokens. `prefix` is the scope of all but the table of tokens.
     pub fn embedded(&self, prefix: &str, embedding: &Embedding, tokens: &Tokens) -> Value {
-        let Embedding { table, vocab, width, scale, projection, positions, norm } = embedding;
+        let Embedding { table, vocab, width, scale, projection, positions, types, norm, mapping } = embedding;
         let m = self.scope(prefix);
         let mut x = self.embed(table, vocab, width, &tokens.ids);
         let mut model_width = width;
@@ -63,8 +86,14 @@ impl ModelBuilder<'_> {
             let at = m.positions(positions, tokens);
             x = x + m.scope(positions.table).embed("weight", &positions.rows, model_width, &at);
         }
-        match norm {
-            Some((name, norm)) => m.norm(name, &x, norm),
+        if let Some((types, ids)) = types.as_ref().zip(tokens.types.as_ref()) {
+            x = x + m.scope(types.table).embed("weight", &types.rows, model_width, ids);
+        }
+        if let Some((name, norm)) = norm {
+            x = m.norm(name, &x, norm);
+        }
+        match mapping {
+            Some((name, to, kind)) => m.linear(name, &x, [model_width, to], *kind),
             None => x,
         }
     }

@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, GatedMlp, Mlp, ModelBuilder, Norm};
+use super::{Attention, Convolution, GatedMlp, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -33,8 +33,12 @@ pub struct Layer {
     pub sums: [Option<NamedNorm>; 2],
     /// Whether the perceptron reads what attention reads, rather than its result (GPT-J).
     pub parallel: bool,
+    /// Whether results are added to what the norms before them gave, rather than to their inputs (BLOOM).
+    pub adds_to_norm: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
+    /// Joins the result.
+    pub convolution: Option<Convolution>,
 }
 
 impl Layer {
@@ -52,7 +56,9 @@ impl Layer {
             after: [None, None],
             sums: [None, None],
             parallel: false,
+            adds_to_norm: false,
             residual_scale: 1.0,
+            convolution: None,
         }
     }
 
@@ -96,8 +102,14 @@ impl ModelBuilder<'_> {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { attention_input };
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
-        let x = norm(&layer.sums[0], &(x + attended));
-        norm(&layer.sums[1], &(&x + feed_forward(&norm(&layer.before[1], &x))))
+        let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
+        let y = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        let input = norm(&layer.before[1], &y);
+        let y = norm(&layer.sums[1], &(residual(&y, &input) + feed_forward(&input)));
+        match &layer.convolution {
+            Some(convolution) => self.convolved(x, &y, convolution),
+            None => y,
+        }
     }
 
     fn feed_forward(&self, (name, kind): &(&'static str, FeedForward), x: &Value) -> Value {

@@ -1,7 +1,7 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
 //! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
 //! [`GatedMlp`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
-//! [`Pooling`]).
+//! [`Encoder`], [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
 //! plain ops. No block knows which model uses it.
@@ -9,26 +9,35 @@
 mod alibi;
 mod attention;
 mod context;
+mod convolution;
 mod decoder;
 mod dense;
+mod disentangled;
 mod embedding;
+mod encoder;
 pub mod frequencies;
 mod inventory;
 mod layer;
 mod pooling;
+mod relative;
 mod rotary;
 mod runs;
 mod scope;
 mod size;
 
+pub use alibi::Alibi;
 pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
 pub use context::{Context, Tokens};
-pub use decoder::{Alibi, Decoder, Scores, SequenceHead};
+pub use convolution::Convolution;
+pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
-pub use embedding::{Embedding, Positions};
+pub use disentangled::{Disentangled, Distances};
+pub use embedding::{Embedding, Positions, TokenTypes};
+pub use encoder::{Classifier, Encoder, Heads, MaskedHead, Stack, Transform};
 pub use inventory::{Inventory, SameValues, TensorError};
 pub use layer::{FeedForward, Layer, NamedNorm};
-pub use pooling::{Pooling, PoolingMode};
+pub use pooling::{Pooling, PoolingLayer, PoolingMode};
+pub use relative::RelativeBias;
 pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};
 pub use scope::ModelBuilder;
 pub use size::Size;

@@ -58,23 +58,6 @@ pub struct RotaryTables {
 }
 
 impl RotaryTables {
-    /// Queries or keys with the first channels of all pairs before the second ones. Their products do not
-    /// depend on the order of channels, so that it is not restored.
-    pub(super) fn pairs_apart(&self, x: &Value) -> Value {
-        let (Some(pairs), true) = (self.cos.ty().shape.last().and_then(Dim::as_constant), self.interleaved) else {
-            return x.clone();
-        };
-        let (axis, shape) = (x.rank() - 1, x.ty().shape);
-        let split = [&shape[..axis], &[pairs.into(), 2.into()]].concat();
-        let mut axes: Vec<usize> = (0..=axis + 1).collect();
-        axes.swap(axis, axis + 1);
-        let turned = x.slice(axis, 0, 2 * pairs).reshape(split).transpose(&axes);
-        let turned = turned.reshape([&shape[..axis], &[(2 * pairs).into()]].concat());
-        let rest = x.slice(axis, 2 * pairs, shape[axis].clone());
-        let all_turn = shape[axis] == Dim::from(2 * pairs);
-        if all_turn { turned } else { x.builder().concat(axis, &[&turned, &rest]) }
-    }
-
     /// The same tables with one axis less, for keys `[b, s, g, d]`.
     pub(super) fn without_group(&self) -> RotaryTables {
         let drop_axis = |table: &Value| {

@@ -86,6 +86,11 @@ impl<'a> ModelBuilder<'a> {
         ModelBuilder { scope: format!("{}{name}{dot}", self.scope), ..self.clone() }
     }
 
+    /// The same builder with names of tensors as they are.
+    pub fn root(&self) -> ModelBuilder<'a> {
+        ModelBuilder { scope: String::new(), ..self.clone() }
+    }
+
     /// The same builder for layers that see something else.
     pub fn with_context(&self, context: Context) -> ModelBuilder<'a> {
         ModelBuilder { context, ..self.clone() }
@@ -130,6 +135,26 @@ impl<'a> ModelBuilder<'a> {
             };
         }
         x
+    }
+
+    /// The same layers, with the same tensors, `times` times over, each applied to the result of the one before.
+    pub fn shared_layers<L>(
+        &self,
+        name: &str,
+        layers: &[L],
+        times: usize,
+        x: &Value,
+        write: impl Fn(&ModelBuilder<'a>, &L, &Value) -> Value,
+    ) -> Value {
+        let write_all = |m: &ModelBuilder<'a>, x: &Value| {
+            let layers = layers.iter().enumerate();
+            layers.fold(x.clone(), |x, (j, layer)| write(&m.scope(&format!("{name}.{j}")), layer, &x))
+        };
+        match times {
+            0 => x.clone(),
+            1 => write_all(self, x),
+            _ => self.repeat(times, x, write_all),
+        }
     }
 
     /// A loop whose body sees the context.

@@ -91,6 +91,14 @@ impl Checkpoint {
             checkpoint.add(tensors.into_iter().map(|(name, at)| (current_name(&name), at)).collect())?;
             checkpoint.files.push(map);
         }
+        for module in checkpoint.sentence.iter().flat_map(|s| s.folders.clone()).collect::<Vec<_>>() {
+            let path = folder.join(&module).join("model.safetensors");
+            let map = map(&path)?;
+            let tensors = safetensors::tensors(&path, &map, checkpoint.files.len())?;
+            let tensors = tensors.into_iter().map(|(name, at)| (format!("{module}.{name}"), at)).collect();
+            checkpoint.add(tensors)?;
+            checkpoint.files.push(map);
+        }
         quantised::resolve(&mut checkpoint.config, Some(folder), &mut checkpoint.tensors, &checkpoint.files)?;
         Ok(checkpoint)
     }

@@ -139,7 +139,7 @@ fn templates_come_from_several_places() {
 fn sentence_encoders_say_how_they_pool() {
     let sentence = open("bert-sentence").sentence.unwrap();
     assert_eq!(sentence.max_input, Some(24));
-    assert_eq!(sentence.pooling, Pooling { mode: PoolingMode::Mean, normalise: true });
+    assert_eq!(sentence.pooling, Pooling { normalise: true, ..Pooling::default() });
     assert!(open("bert-base").sentence.is_none());
 }
 

@@ -2,12 +2,14 @@
 //! Sources: arXiv:1810.04805; transformers `models/bert/modeling_bert.py`.
 
 use castiron_ir::op::UnaryOp;
-use castiron_ir::{Type, Value};
 
 use super::ModelError;
-use super::family::{Built, Family, Head, Request};
-use crate::blocks::{Attention, FeedForward, Inventory, Layer, LinearKind, Mlp, ModelBuilder, Norm, Projections, Size};
-use crate::config::ConfigReader;
+use super::family::{Family, Head, Request};
+use crate::blocks::{
+    Attention, Embedding, Encoder, FeedForward, Heads, Layer, LinearKind, MaskedHead, Mlp, Norm, Positions,
+    Projections, Size, Stack, TokenTypes, Transform,
+};
+use crate::config::{ConfigError, ConfigReader};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "bert",
@@ -17,138 +19,143 @@ pub(super) const FAMILY: Family = Family {
         ("BertForSequenceClassification", Head::Sequence),
         ("BertForTokenClassification", Head::Tokens),
         ("BertForQuestionAnswering", Head::Span),
+        ("BertForMultipleChoice", Head::Choice),
     ],
-    build,
+    build: |request| {
+        let model = encoder(request, "bert.", &MASKED, None)?;
+        let known_unused = if request.head == Head::MaskedTokens { UNUSED_BESIDE_SCORES } else { UNUSED };
+        request.encoder(&Encoder { known_unused, known_heads: &["cls.*"], ..model })
+    },
 };
 
-struct Bert {
-    prefix: String,
-    layers: Vec<Layer>,
-    vocab: Size,
-    positions: Size,
-    types: Size,
-    width: Size,
-    norm: Norm,
-    activation: UnaryOp,
-    labels: Size,
-    embedding: String,
-    head: String,
-    head_bias: String,
+/// Tensors that no head needs, or only the base model and classifiers of sequences.
+const UNUSED: &[&str] = &["*embeddings.position_ids", "*pooler.*"];
+const UNUSED_BESIDE_SCORES: &[&str] =
+    &["*embeddings.position_ids", "*pooler.*", "cls.seq_relationship.*", "cls.predictions.bias"];
+
+/// BERT's head of masked language models.
+pub(super) const MASKED: MaskedNames = MaskedNames {
+    transform: ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"],
+    decoder: "cls.predictions.decoder",
+    bias: "cls.predictions.bias",
+};
+
+/// Names of a masked language model's head.
+pub(super) struct MaskedNames {
+    /// Dense layer and norm before the scores.
+    pub transform: [&'static str; 2],
+    /// The layer of the scores.
+    pub decoder: &'static str,
+    /// Its bias as it is also stored.
+    pub bias: &'static str,
 }
 
-fn build(request: &Request<'_>) -> Result<Built, ModelError> {
-    let &Request { config, tensors, head, ref labels, pooling } = request;
-    let model = Bert::read(config, tensors, labels)?;
-    let mut entries = vec![ModelBuilder::entry("forward", tensors, |m| model.forward(m, tensors, head))?];
-    if head == Head::None {
-        let pooling = pooling.unwrap_or_default();
-        entries.push(ModelBuilder::entry("embed", tensors, |m| {
-            let (m, x) = model.encode(m);
-            vec![("sentence_embedding", m.pool(&x, pooling))]
-        })?);
+impl MaskedNames {
+    /// The table of tokens that a checkpoint names `table` unless it is tied and stored as scores, and the head,
+    /// with `activation` and vectors that a norm like `norm` gives.
+    pub fn read(
+        &self,
+        request: &Request<'_>,
+        table: &str,
+        activation: UnaryOp,
+        norm: &Norm,
+    ) -> Result<(String, MaskedHead), ConfigError> {
+        let [dense, normed] = self.transform;
+        let tie = request.config.flag("tie_word_embeddings", true)?;
+        let (table, matrix) = request.tensors.tied(table, &format!("{}.weight", self.decoder), tie);
+        let (_, bias) = request.tensors.tied(self.bias, &format!("{}.bias", self.decoder), tie);
+        let transform = Transform::dense(dense, &norm.width, activation).normed((normed, norm.clone()));
+        Ok((table, MaskedHead { transform, matrix, bias: Some(bias) }))
     }
-    let mut known_unused = vec!["*embeddings.position_ids"];
-    match head {
-        Head::None => known_unused.push("cls.*"),
-        Head::MaskedTokens => known_unused.extend(["*pooler.*", "cls.seq_relationship.*", "cls.predictions.bias"]),
-        _ => known_unused.push("*pooler.*"),
-    }
-    tensors.check(&known_unused)?;
-    Ok(Built { entries, max_positions: Some(model.positions.value()), recompute_beyond: None })
 }
 
-impl Bert {
-    fn read(config: &ConfigReader<'_>, tensors: &Inventory<'_>, labels: &Size) -> Result<Bert, ModelError> {
-        let width = config.extent("hidden_size")?;
-        let heads = config.equal_heads("num_attention_heads", "hidden_size", &width)?;
-        for key in ["is_decoder", "add_cross_attention"] {
-            if config.flag(key, false)? {
-                return Err(config.invalid(key, "false").into());
-            }
-        }
-        if config.text("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
-            return Err(config.invalid("position_embedding_type", "absolute").into());
-        }
-        let activation = config.activation("hidden_act", "gelu")?;
-        let prefix = tensors.prefix("bert.");
-        let tie = config.flag("tie_word_embeddings", true)?;
-        let embedding = format!("{prefix}embeddings.word_embeddings.weight");
-        let (embedding, head) = tensors.tied(&embedding, "cls.predictions.decoder.weight", tie);
-        let (_, head_bias) = tensors.tied("cls.predictions.bias", "cls.predictions.decoder.bias", tie);
-        let norm = Norm::layer(&width, config.positive("layer_norm_eps")?.unwrap_or(1e-12));
-        let attention = Attention {
-            projections: Projections::Separate(["self.query", "self.key", "self.value"]),
-            linear: LinearKind::BIASED,
-            output: ("output.dense", LinearKind::BIASED),
-            causal: false,
-            ..Attention::causal(&width, &heads.heads, &heads.head_dim)
-        };
-        let mlp = Mlp {
-            width: width.clone(),
-            inner: config.extent("intermediate_size")?,
-            activation,
-            layers: ["intermediate.dense", "output.dense"],
-            linear: LinearKind::BIASED,
-        };
-        let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
-        let layer = Layer::post_norm(("attention", attention), ("", FeedForward::Plain(mlp)), norms, &norm);
-        Ok(Bert {
-            prefix,
-            layers: vec![layer; config.layers("num_hidden_layers")?],
-            vocab: config.extent("vocab_size")?,
-            positions: config.extent("max_position_embeddings")?,
-            types: Size::new(config.size("type_vocab_size")?.unwrap_or(2), "type_vocab_size"),
-            norm,
-            activation,
-            labels: labels.clone(),
-            width,
-            embedding,
-            head,
-            head_bias,
-        })
-    }
-
-    /// Token vectors `[b, s, n]`, with the builder that knows the mask.
-    fn encode<'a>(&self, m: &ModelBuilder<'a>) -> (ModelBuilder<'a>, Value) {
-        let (m, tokens) = m.whole_sequence();
-        let types = m.input("token_type_ids", Type::i32(["b", "s"]));
-        let words = m.embed(&self.embedding, &self.vocab, &self.width, &tokens.ids);
-        let e = m.scope(&self.prefix).scope("embeddings");
-        let x = words
-            + e.embed("token_type_embeddings.weight", &self.types, &self.width, &types)
-            + e.embed("position_embeddings.weight", &self.positions, &self.width, &tokens.positions);
-        let x = e.norm("LayerNorm", &x, &self.norm);
-        let x = m.scope(&self.prefix).layers("encoder.layer", &self.layers, &x, |m, layer, x| m.layer(x, layer));
-        (m, x)
-    }
-
-    fn forward(&self, m: &ModelBuilder<'_>, tensors: &Inventory<'_>, head: Head) -> Vec<(&'static str, Value)> {
-        let (m, x) = self.encode(m);
-        let pooler = |m: &ModelBuilder<'_>| m.scope(&self.prefix).pooler("pooler.dense", &x, &self.width);
-        let classifier = |name: &str, x: &Value| m.linear(name, x, [&self.width, &self.labels], LinearKind::BIASED);
-        match head {
-            Head::MaskedTokens => vec![("logits", self.masked_tokens(&m, &x))],
-            Head::Sequence => vec![("logits", classifier("classifier", &pooler(&m)))],
-            Head::Tokens => vec![("logits", classifier("classifier", &x))],
-            Head::Span => {
-                let scores = classifier("qa_outputs", &x);
-                let part = |at: usize| scores.slice(2, at, at + 1).reshape([x.dim(0), x.dim(1)]);
-                vec![("start_logits", part(0)), ("end_logits", part(1))]
-            }
-            Head::None | Head::LanguageModel => {
-                let has_pooler = tensors.has(&format!("{}pooler.dense.weight", self.prefix));
-                let pooled = has_pooler.then(|| ("pooler_output", pooler(&m)));
-                std::iter::once(("last_hidden_state", x.clone())).chain(pooled).collect()
-            }
+/// Refuses switches that make decoders of encoders, and positions that are not learned.
+pub(super) fn refuse_switches(config: &ConfigReader<'_>) -> Result<(), ConfigError> {
+    for key in ["is_decoder", "add_cross_attention"] {
+        if config.flag(key, false)? {
+            return Err(config.invalid(key, "false"));
         }
     }
-
-    /// Scores of every token of the vocabulary, `[b, s, vocab]`.
-    fn masked_tokens(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        let head = m.scope("cls.predictions");
-        let x =
-            head.linear("transform.dense", x, [&self.width, &self.width], LinearKind::BIASED).unary(self.activation);
-        let x = head.norm("transform.LayerNorm", &x, &self.norm);
-        x.linear(&m.param(&self.head, &[&self.vocab, &self.width])) + m.param(&self.head_bias, &[&self.vocab])
+    match config.text("position_embedding_type")? {
+        None | Some("absolute") => Ok(()),
+        Some(_) => Err(config.invalid("position_embedding_type", "absolute")),
     }
+}
+
+/// Norm of a width with BERT's key.
+pub(super) fn norm(config: &ConfigReader<'_>, width: &Size) -> Result<Norm, ConfigError> {
+    Ok(Norm::layer(width, config.positive("layer_norm_eps")?.unwrap_or(1e-12)))
+}
+
+/// A layer with BERT's names and keys, and an attention of other projections if that is wanted.
+pub(super) fn layer(config: &ConfigReader<'_>, width: &Size) -> Result<Layer, ConfigError> {
+    let heads = config.equal_heads("num_attention_heads", "hidden_size", width)?;
+    let attention = Attention {
+        projections: Projections::Separate(["self.query", "self.key", "self.value"]),
+        linear: LinearKind::BIASED,
+        output: ("output.dense", LinearKind::BIASED),
+        causal: false,
+        ..Attention::causal(width, &heads.heads, &heads.head_dim)
+    };
+    let mlp = Mlp {
+        width: width.clone(),
+        inner: config.extent("intermediate_size")?,
+        activation: config.activation("hidden_act", "gelu")?,
+        layers: ["intermediate.dense", "output.dense"],
+        linear: LinearKind::BIASED,
+    };
+    let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
+    Ok(Layer::post_norm(("attention", attention), ("", FeedForward::Plain(mlp)), norms, &norm(config, width)?))
+}
+
+/// Tokens, positions and types, as wide as `width`, and their norm.
+pub(super) fn embedding(
+    config: &ConfigReader<'_>,
+    table: String,
+    width: &Size,
+) -> Result<(Embedding, usize), ConfigError> {
+    let rows = config.extent("max_position_embeddings")?;
+    let limit = rows.value();
+    let types = Size::new(config.size_or_zero("type_vocab_size")?.unwrap_or(2), "type_vocab_size");
+    let embedding = Embedding {
+        positions: Some(Positions { table: "embeddings.position_embeddings", rows, offset: 0, skip_padding: false }),
+        types: Some(TokenTypes { table: "embeddings.token_type_embeddings", rows: types }),
+        norm: Some(("embeddings.LayerNorm", norm(config, width)?)),
+        ..Embedding::plain(table, &config.extent("vocab_size")?, width)
+    };
+    Ok((embedding, limit))
+}
+
+/// An encoder with BERT's names and keys: what its descendants begin with. `activation` is that of the masked
+/// language model's head if it is not the layers'.
+pub(super) fn encoder(
+    request: &Request<'_>,
+    prefix: &str,
+    masked: &MaskedNames,
+    activation: Option<UnaryOp>,
+) -> Result<Encoder, ModelError> {
+    let (config, tensors) = (request.config, request.tensors);
+    refuse_switches(config)?;
+    let width = config.extent("hidden_size")?;
+    let prefix = tensors.prefix(prefix);
+    let activation = activation.map_or_else(|| config.activation("hidden_act", "gelu"), Ok)?;
+    let table = format!("{prefix}embeddings.word_embeddings.weight");
+    let (table, masked) = masked.read(request, &table, activation, &norm(config, &width)?)?;
+    let (embedding, limit) = embedding(config, table, &width)?;
+    let pooler = Transform::dense(format!("{prefix}pooler.dense"), &width, UnaryOp::Tanh);
+    Ok(Encoder {
+        embedding,
+        uncounted: None,
+        rotary: vec![],
+        relative: None,
+        distances: None,
+        layers: Stack::Own("encoder.layer", vec![layer(config, &width)?; config.layers("num_hidden_layers")?]),
+        final_norm: None,
+        heads: Heads::of_pooler(pooler, masked),
+        max_positions: Some(limit),
+        known_unused: UNUSED,
+        known_heads: &[],
+        prefix,
+        width,
+    })
 }

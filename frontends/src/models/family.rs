@@ -3,7 +3,7 @@
 use castiron_ir::{Entry, Task};
 
 use super::ModelError;
-use crate::blocks::{Decoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Size};
+use crate::blocks::{Decoder, Encoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Size};
 use crate::config::ConfigReader;
 
 /// What stands on top of the layers.
@@ -15,6 +15,8 @@ pub(super) enum Head {
     Sequence,
     Tokens,
     Span,
+    Choice,
+    Replaced,
 }
 
 impl Head {
@@ -27,6 +29,8 @@ impl Head {
             Head::Sequence => Task::SequenceClassification,
             Head::Tokens => Task::TokenClassification,
             Head::Span => Task::QuestionAnswering,
+            Head::Choice => Task::MultipleChoice,
+            Head::Replaced => Task::ReplacedTokens,
         }
     }
 }
@@ -75,7 +79,7 @@ impl Request<'_> {
             }
             _ => {
                 known_unused.push("lm_head.*");
-                model.hidden_entries(self.tensors, self.pooling)?
+                model.hidden_entries(self.tensors, self.pooling.as_ref())?
             }
         };
         self.tensors.check(&known_unused)?;
@@ -85,5 +89,26 @@ impl Request<'_> {
         };
         let recompute_beyond = model.rotary.iter().find_map(beyond);
         Ok(Built { entries, max_positions: model.max_positions, recompute_beyond })
+    }
+
+    /// The entries of an encoder under any head, with a check that all tensors are used but those that are known
+    /// not to be.
+    pub fn encoder(&self, model: &Encoder) -> Result<Built, ModelError> {
+        let (tensors, heads) = (self.tensors, &model.heads);
+        let mut known_unused = model.known_unused.to_vec();
+        let entries = match (self.head, &heads.masked, &heads.replaced) {
+            (Head::MaskedTokens, Some(masked), _) => model.masked_entries(tensors, masked)?,
+            (Head::Replaced, _, Some(replaced)) => model.replaced_entries(tensors, replaced)?,
+            (Head::Sequence, ..) => model.class_entries(tensors, &heads.sequence, &self.labels)?,
+            (Head::Tokens, ..) => model.class_entries(tensors, &heads.tokens, &self.labels)?,
+            (Head::Span, ..) => model.span_entries(tensors, &self.labels)?,
+            (Head::Choice, ..) => model.choice_entries(tensors)?,
+            _ => {
+                known_unused.extend(model.known_heads);
+                model.hidden_entries(tensors, &self.pooling.clone().unwrap_or_default())?
+            }
+        };
+        tensors.check(&known_unused)?;
+        Ok(Built { entries, max_positions: model.max_positions, recompute_beyond: None })
     }
 }

@@ -14,10 +14,11 @@ pub(super) const FAMILY: Family = Family {
         ("GPT2LMHeadModel", Head::LanguageModel),
         ("GPT2ForSequenceClassification", Head::Sequence),
     ],
-    build: |request| request.decoder(&read(request)?),
+    build: |request| request.decoder(&decoder(request, "gelu_new")?),
 };
 
-fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
+/// A decoder with GPT-2's names and keys; `activation` is its default.
+pub(super) fn decoder(request: &Request<'_>, activation: &str) -> Result<Decoder, ModelError> {
     let (config, tensors) = (request.config, request.tensors);
     let (width, vocab) = (config.extent("n_embd")?, config.extent("vocab_size")?);
     let heads = config.equal_heads("n_head", "n_embd", &width)?;
@@ -44,7 +45,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mlp = Mlp {
         width: width.clone(),
         inner,
-        activation: config.activation("activation_function", "gelu_new")?,
+        activation: config.activation("activation_function", activation)?,
         layers: ["c_fc", "c_proj"],
         linear: LinearKind::CONV1D,
     };

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::config::{ConfigError, ConfigReader};
 
+/// Names of the types.
+pub(super) const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+
 /// Whether each of `count` layers slides a window over the tokens: what `layer_types` says, or else the rule
 /// that the family had before configs said it.
 ///
@@ -16,11 +19,10 @@ pub(super) fn sliding(
 ) -> Result<Vec<bool>, ConfigError> {
     let Some(list) = config.get("layer_types") else { return Ok((0..count).map(rule).collect()) };
     let is_sliding = |kind: &Value| match kind.as_str() {
-        Some("sliding_attention") => Some(true),
-        Some("full_attention") => Some(false),
-        _ => None,
+        Some(name) => KINDS.iter().position(|&kind| kind == name).map(|at| at == 1),
+        None => None,
     };
     let types: Option<Vec<bool>> = list.as_array().and_then(|list| list.iter().map(is_sliding).collect());
-    let expected = format!("a list of {count} times full_attention or sliding_attention");
+    let expected = format!("a list of {count} out of {KINDS:?}");
     types.filter(|types| types.len() == count).ok_or_else(|| config.invalid("layer_types", &expected))
 }

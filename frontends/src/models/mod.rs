@@ -1,20 +1,35 @@
 //! Architectures: one file for each family, and the table that finds them.
 
+mod albert;
 mod bert;
+mod bloom;
 mod cohere;
+mod deberta;
 mod description;
+mod distilbert;
+mod electra;
+mod falcon;
 mod family;
 mod gemma;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
 mod granite;
 mod layer_types;
 mod llama;
 mod mistral;
+mod modernbert;
+mod mpnet;
+mod nomic_bert;
 mod olmo2;
+mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod roberta;
 mod rope;
 mod smollm3;
 mod stablelm;
@@ -32,21 +47,39 @@ use family::{Family, Head, Request};
 
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
+    &albert::FAMILY,
     &bert::FAMILY,
+    &bloom::FAMILY,
     &cohere::COHERE,
     &cohere::COHERE2,
+    &deberta::FIRST,
+    &deberta::SECOND,
+    &distilbert::FAMILY,
+    &electra::FAMILY,
+    &falcon::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gpt2::FAMILY,
+    &gpt_bigcode::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
     &granite::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
+    &modernbert::FAMILY,
+    &mpnet::FAMILY,
+    &nomic_bert::FAMILY,
     &olmo2::FAMILY,
-    &phi::FAMILY,
+    &opt::FAMILY,
     &phi3::FAMILY,
+    &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &roberta::CAMEMBERT,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
@@ -110,8 +143,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
     build(Sources {
         config: &checkpoint.config,
         generation: checkpoint.generation.as_ref(),
-        pooling: checkpoint.sentence.map(|s| s.pooling),
-        max_input: checkpoint.sentence.and_then(|s| s.max_input),
+        pooling: checkpoint.sentence.as_ref().map(|s| s.pooling.clone()),
+        max_input: checkpoint.sentence.as_ref().and_then(|s| s.max_input),
         shapes: checkpoint.shapes(),
         same_values: &|a, b| checkpoint.same_values(a, b),
     })
@@ -137,7 +170,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         exclusive_labels: config.text("problem_type")? != Some("multi_label_classification"),
         max_positions: built.max_positions,
         recompute_beyond: built.recompute_beyond,
-        max_input: sources.max_input,
+        max_input: sources.max_input.map(|length| length.min(built.max_positions.unwrap_or(length))),
         generation: description::generation(&config, sources.generation)?,
     };
     config.finish()?;

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::layer_types;
 use crate::blocks::frequencies::{self, Llama3, Yarn};
 use crate::blocks::{DynamicNtk, Growth, Rotary};
 use crate::config::{ConfigError, ConfigReader};
@@ -47,9 +48,11 @@ pub(super) fn of_layer_type(
     layer_type: &str,
     defaults: &Defaults,
 ) -> Result<Option<Rotary>, ConfigError> {
-    let Some(Value::Object(parameters)) = object(config, "rope_parameters")?.and_then(|all| all.get(layer_type)) else {
-        return Ok(None);
-    };
+    let Some(all) = object(config, "rope_parameters")? else { return Ok(None) };
+    let Some(Value::Object(parameters)) = all.get(layer_type) else { return Ok(None) };
+    if !all.keys().all(|key| layer_types::KINDS.contains(&key.as_str())) {
+        return Err(config.invalid("rope_parameters", &format!("one object for each of {:?}", layer_types::KINDS)));
+    }
     read(config, &format!("rope_parameters.{layer_type}"), parameters, defaults).map(Some)
 }
 

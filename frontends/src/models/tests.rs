@@ -106,14 +106,17 @@ fn switches_without_meaning_are_named_with_what_is_known() {
     let message = |changes| error(&with(&llama(), changes), &llama_shapes());
     let rope = |parameters: Value| message(json!({"rope_parameters": parameters}));
     let kinds = "expected default, linear, dynamic, llama3, yarn or longrope";
-    assert_eq!(rope(json!({"rope_type": "su"})), format!(r#"config: `rope_parameters.rope_type` is "su", {kinds}"#));
-    let older = message(json!({"rope_scaling": {"type": "su"}}));
-    assert_eq!(older, format!(r#"config: `rope_scaling.type` is "su", {kinds}"#));
+    assert_eq!(
+        rope(json!({"rope_type": "spiral"})),
+        format!(r#"config: `rope_parameters.rope_type` is "spiral", {kinds}"#)
+    );
+    let older = message(json!({"rope_scaling": {"type": "spiral"}}));
+    assert_eq!(older, format!(r#"config: `rope_scaling.type` is "spiral", {kinds}"#));
     assert_eq!(rope(json!({"rope_type": "linear"})), "config: `rope_parameters.factor` is missing");
     let unread = rope(json!({"rope_type": "default", "sections": [1]}));
     assert_eq!(unread, r#"config: ["rope_parameters.sections"] are not implemented for this architecture"#);
-    let long = json!({"rope_type": "longrope", "short_factor": [1, 1], "long_factor": [1, 2], "attention_factor": 1});
-    assert!(rope(long).starts_with("config: `rope_parameters.long_factor` is [1,2], expected the same numbers"));
+    let long = json!({"rope_type": "longrope", "short_factor": [1, 1], "long_factor": [1, 2, 3]});
+    assert!(rope(long).starts_with("config: `rope_parameters.long_factor` is [1,2,3], expected 2 positive numbers"));
     assert!(message(json!({"hidden_act": "xielu"})).starts_with("config: `hidden_act` is \"xielu\", expected gelu,"));
     assert!(message(json!({"head_dim": 3})).starts_with("config: `head_dim` is 3, expected an even width"));
     assert!(message(json!({"head_dim": 1 << 17})).contains("up to 65536, not 131072"));

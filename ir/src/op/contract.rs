@@ -59,26 +59,32 @@ impl OpDef for Dot {
     fn evaluate(&self, operands: &[&Tensor], _: &mut Frame<'_>) -> Result<Vec<Tensor>, EvalError> {
         let (lhs, rhs) = (operands[0], operands[1]);
         let (free_l, free_r) = (self.free_lhs(lhs.shape.len()), self.free_rhs(rhs.shape.len()));
-        let batch = self.batch.iter().map(|p| lhs.shape[p.0]);
-        let left = free_l.iter().map(|&a| lhs.shape[a]);
-        let right = free_r.iter().map(|&a| rhs.shape[a]);
-        let shape: Vec<usize> = batch.chain(left).chain(right).collect();
-        let summed: Vec<usize> = self.contract.iter().map(|p| lhs.shape[p.0]).collect();
-        let (mut l, mut r) = (vec![0; lhs.shape.len()], vec![0; rhs.shape.len()]);
-        Ok(vec![Tensor::from_fn(lhs.dtype, &shape, |index| {
-            let (batch, free) = index.split_at(self.batch.len());
-            let (left, right) = free.split_at(free_l.len());
-            self.batch.iter().zip(batch).for_each(|(p, &i)| (l[p.0], r[p.1]) = (i, i));
-            free_l.iter().zip(left).for_each(|(&a, &i)| l[a] = i);
-            free_r.iter().zip(right).for_each(|(&a, &i)| r[a] = i);
-            let mut sum = 0.0;
-            for_each_index(&summed, |k| {
-                self.contract.iter().zip(k).for_each(|(p, &i)| (l[p.0], r[p.1]) = (i, i));
-                sum += lhs.at(&l) * rhs.at(&r);
-            });
-            sum
-        })])
+        let (lefts, rights): (Vec<usize>, Vec<usize>) = self.batch.iter().copied().unzip();
+        let (left_sums, right_sums): (Vec<usize>, Vec<usize>) = self.contract.iter().copied().unzip();
+        let extents = |tensor: &Tensor, axes: &[usize]| axes.iter().map(|&a| tensor.shape[a]).collect::<Vec<_>>();
+        let shape = [extents(lhs, &lefts), extents(lhs, &free_l), extents(rhs, &free_r)].concat();
+        let product = |shape: Vec<usize>| shape.into_iter().product::<usize>();
+        let (m, n) = (product(extents(lhs, &free_l)), product(extents(rhs, &free_r)));
+        let (batch, k) = (product(extents(lhs, &lefts)), product(extents(lhs, &left_sums)));
+        let l = lhs.in_order(&[lefts, free_l, left_sums].concat());
+        let r = rhs.in_order(&[rights, free_r, right_sums].concat());
+        let mut data = Vec::with_capacity(product(shape.clone()));
+        for i in 0..batch * m {
+            let others = &r[i / m * n * k..][..n * k];
+            let left = &l[i * k..][..k];
+            data.extend((0..n).map(|j| inner_product(left, &others[j * k..][..k])));
+        }
+        Ok(vec![Tensor::new(lhs.dtype, shape, data)])
     }
+}
+
+/// In partial sums, so that they go on side by side.
+fn inner_product(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let (a, b) = (a.chunks(LANES), b.chunks(LANES));
+    a.zip(b).for_each(|(a, b)| a.iter().zip(b).zip(&mut sums).for_each(|((a, b), sum)| *sum += a * b));
+    sums.iter().sum()
 }
 
 /// Convolution over any number of spatial axes (cross-correlation, as in deep learning).

@@ -19,6 +19,8 @@ pub fn run(region: &Region) -> Result<Region, BuildError> {
         }
         let mut table = x.clone();
         table.shape[last] = chains.region.type_of(node.operands[0]).shape[last].clone();
-        vec![Form::new(vec![x.clone(), table.clone(), table], &[], |_| Rope {}.into())]
+        let operands = vec![x.clone(), table.clone(), table];
+        let form = |interleaved| Form::new(operands.clone(), &[], move |_| Rope { interleaved }.into());
+        vec![form(false), form(true)]
     })
 }

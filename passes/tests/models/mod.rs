@@ -24,7 +24,7 @@ pub fn llama() -> Module {
         let q = split(linear(&normal, "layers.{i}.q.weight", hidden, hidden), &[heads, width]);
         let k = split(linear(&normal, "layers.{i}.k.weight", groups * width, hidden), &[groups, width]);
         let v = split(linear(&normal, "layers.{i}.v.weight", groups * width, hidden), &[groups, width]);
-        let rope = |v: &Value| expand(&Rope {}, &[v, cos, sin]);
+        let rope = |v: &Value| expand(&Rope { interleaved: false }, &[v, cos, sin]);
         let q = rope(&q).reshape([x.dim(0), x.dim(1), groups.into(), (heads / groups).into(), width.into()]);
         let q = q.transpose(&[0, 2, 3, 1, 4]);
         let k = b.state_update("layers.{i}.key", cache.clone(), 2, &rope(&k).transpose(&[0, 2, 1, 3]), past);

@@ -260,7 +260,7 @@ impl Graph {
     fn rope(&mut self, c: &mut Choices) -> Option<Value> {
         let half = c.of(&[4, 3, 1]);
         let tables = [0, 1].map(|_| self.param(c, &[3, half]));
-        expand(&Rope {}, &[&self.of_shape(c, &[2, 3, 8]), &tables[0], &tables[1]])
+        expand(&Rope { interleaved: c.flag() }, &[&self.of_shape(c, &[2, 3, 8]), &tables[0], &tables[1]])
     }
 
     fn gated(&mut self, c: &mut Choices, x: &Value) -> Option<Value> {

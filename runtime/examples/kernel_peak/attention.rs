@@ -83,6 +83,7 @@ fn time(pool: &mut Pool, machine: &Peaks, [g, r, s, t, d]: [usize; 5], is_half: 
                     soft_cap: None,
                     causal: true,
                     window: None,
+                    live: None,
                 };
                 let shared = std::ptr::slice_from_raw_parts_mut(shared_at as *mut f32, shared_len);
                 // SAFETY: the operands hold every element that the strides reach.

@@ -58,7 +58,8 @@ fn time(pool: &mut Pool, machine: &Peaks, shape: &PackedMatrix, copies: &[u8], m
             let mut scratch = scratches[worker.index].lock().expect("no thread panics");
             scratch.reserve(Matmul::scratch_bytes(shape, m));
             for weights in copies.chunks_exact(size).take(count) {
-                let product = Matmul { isa, weights, shape: *shape, x: Rows { at: x.as_ptr(), stride: K }, m };
+                let product =
+                    Matmul { isa, weights, shape: *shape, x: Rows { at: x.as_ptr(), stride: K }, m, rows: None };
                 // SAFETY: x has m rows.
                 unsafe { product.run(worker, &mut scratch, &mut |tile: Tile| _ = black_box(tile)) };
                 worker.barrier();

@@ -4,11 +4,13 @@
 //! ```text
 //!  symbols.rs   values of symbols, inferred from the shapes of inputs
 //!  view.rs      views in numbers, and their bounds
+//!  padding/     rows of padding that need not be computed
 //!  reach.rs     how far the addresses of kernels reach
 //!  hazard.rs    what is written is written once, and not read by others at the same time
 //! ```
 
 pub(crate) mod hazard;
+pub(crate) mod padding;
 #[cfg(feature = "gpu")]
 pub(crate) mod reach;
 pub(crate) mod symbols;

@@ -125,7 +125,8 @@ impl Resolver<'_> {
         }
     }
 
-    fn memory(&self, place: &Place) -> Result<Memory, BindFault> {
+    /// The memory of a place.
+    pub fn memory(&self, place: &Place) -> Result<Memory, BindFault> {
         Ok(match *place {
             Place::Buffer(number) => Memory::Buffer(number as usize),
             Place::Input(number) => Memory::Input(number as usize),

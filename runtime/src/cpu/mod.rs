@@ -3,6 +3,7 @@
 pub mod attention;
 pub(crate) mod executor;
 pub mod isa;
+pub mod live;
 pub mod matmul;
 pub mod peaks;
 pub mod pool;

@@ -261,7 +261,7 @@ pub struct AttentionKernel {
     pub soft_cap: Option<f32>,
     /// Whether later keys are hidden.
     pub causal: bool,
-    /// How many keys back are visible.
+    /// How many keys back, and without `causal` ahead, are visible, the query's own among them.
     pub window: Option<usize>,
 }
 

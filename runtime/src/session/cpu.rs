@@ -9,8 +9,10 @@ use super::model::Common;
 use super::outputs;
 use super::states::States;
 use super::{Options, RunError};
+use crate::bind::padding::Padding;
 use crate::cpu::executor::{Bases, BoundEntry, WorkerMemory, bind};
 use crate::cpu::isa::Isa;
+use crate::cpu::live::Live;
 use crate::cpu::pool::Pool;
 use crate::memory::AlignedBytes;
 use crate::profile::RunProfile;
@@ -19,6 +21,8 @@ use crate::tensor::{Tensor, TensorRef};
 /// A model with threads to execute it.
 pub(super) struct CpuModel {
     common: Arc<Common>,
+    /// What is known about the padding of each entry.
+    paddings: Vec<Option<Padding>>,
     isa: Isa,
     threads: usize,
     /// Whether runs are measured.
@@ -39,7 +43,9 @@ impl CpuModel {
         let threads = pool.threads();
         let workers = (0..threads).map(|_| Mutex::default()).collect();
         let engine = Mutex::new(Engine { pool, workers, arena: AlignedBytes::default() });
-        Ok(CpuModel { common, isa: options.isa, threads, profile: options.profile, engine })
+        let program = common.artifact.program();
+        let paddings = program.entries.iter().map(|entry| Padding::of(program, entry)).collect();
+        Ok(CpuModel { common, paddings, isa: options.isa, threads, profile: options.profile, engine })
     }
 
     pub fn threads(&self) -> usize {
@@ -49,7 +55,7 @@ impl CpuModel {
     pub fn session(self: Arc<Self>, extents: &Extents) -> Result<CpuSession, RunError> {
         let program = self.common.artifact.program();
         let (states, outputs) = (States::new(program, extents)?, outputs::empty(&program.entries));
-        Ok(CpuSession { model: self, states, bindings: Vec::new(), outputs, profile: None })
+        Ok(CpuSession { model: self, states, bindings: Vec::new(), live: Live::default(), outputs, profile: None })
     }
 
     /// The engine, whose state is whole even if a run panicked.
@@ -64,9 +70,10 @@ pub(super) fn bind_entry(
     number: usize,
     values: &[usize],
     with: (Isa, usize),
+    padding: Option<&Padding>,
 ) -> Result<BoundEntry, RunError> {
     let program = common.artifact.program();
-    Ok(bind(program, &program.entries[number], (&common.tables[number], values), with)?)
+    Ok(bind(program, &program.entries[number], (&common.tables[number], values), with, padding)?)
 }
 
 /// What outlives the calls of a model's entries.
@@ -75,6 +82,8 @@ pub(super) struct CpuSession {
     states: States,
     /// The most recently used first.
     bindings: Vec<Binding>,
+    /// Which rows of the present batch are no padding.
+    live: Live,
     /// Memory for the outputs of each entry, as large as any run has needed.
     outputs: Vec<Vec<AlignedBytes>>,
     profile: Option<RunProfile>,
@@ -84,6 +93,8 @@ pub(super) struct CpuSession {
 struct Binding {
     entry: usize,
     values: Vec<usize>,
+    /// Whether it leaves rows of padding out.
+    is_padded: bool,
     bound: BoundEntry,
     bases: Bases,
 }
@@ -108,7 +119,8 @@ impl Executor for CpuSession {
     }
 
     fn run(&mut self, call: &Call<'_>) -> Result<Results<'_>, RunError> {
-        self.bind(call)?;
+        let is_padded = self.find_padding(call);
+        self.bind(call, is_padded)?;
         self.provide_outputs(call.entry)?;
         let entry = &self.model.common.artifact.program().entries[call.entry];
         let binding = &mut self.bindings[0];
@@ -129,9 +141,9 @@ impl Executor for CpuSession {
         }
         binding.bound.reserve(workers, self.model.profile);
         // SAFETY: inputs were checked against the types of the entry, and validation lets no kernel
-        // write them; outputs and states were allocated for these extents, and are borrowed with the
+        // write them; the mask is one of these inputs; outputs and states were allocated for these extents, and are borrowed with the
         // session; weights are mapped, of checked sizes, and not written; the arena holds the plan.
-        let done = unsafe { binding.bound.run(pool, workers, &binding.bases) };
+        let done = unsafe { binding.bound.run(pool, workers, (&binding.bases, is_padded.then_some(&self.live))) };
         drop(engine);
         self.profile = done.map_err(|failure| RunError::Index {
             kernel: failure.kernel,
@@ -148,17 +160,28 @@ impl Executor for CpuSession {
 }
 
 impl CpuSession {
-    /// Brings the binding of an entry to these values to the front.
-    fn bind(&mut self, call: &Call<'_>) -> Result<(), RunError> {
-        let known = self.bindings.iter().position(|b| b.entry == call.entry && b.values == call.values);
+    /// Looks for rows of padding that may be left out; gives whether there are any.
+    fn find_padding(&mut self, call: &Call<'_>) -> bool {
+        let Some(padding) = &self.model.paddings[call.entry] else { return false };
+        let (name, _) = &self.model.common.artifact.program().entries[call.entry].inputs[padding.mask];
+        let Some(mask) = call.input(name) else { return false };
+        let (Ok(elements), Some(&length)) = (mask.as_i32(), mask.shape().last()) else { return false };
+        self.live.fill(elements, length, padding.keeps_first)
+    }
+
+    /// Brings the binding of an entry to these values, with or without rows of padding, to the front.
+    fn bind(&mut self, call: &Call<'_>, is_padded: bool) -> Result<(), RunError> {
+        let is_it = |b: &Binding| b.entry == call.entry && b.values == call.values && b.is_padded == is_padded;
+        let known = self.bindings.iter().position(is_it);
         if let Some(at) = known {
             self.bindings[..=at].rotate_right(1);
             return Ok(());
         }
         let with = (self.model.isa, self.model.threads);
-        let bound = bind_entry(&self.model.common, call.entry, call.values, with)?;
+        let padding = self.model.paddings[call.entry].as_ref().filter(|_| is_padded);
+        let bound = bind_entry(&self.model.common, call.entry, call.values, with, padding)?;
         let values = call.values.to_vec();
-        let mut binding = Binding { entry: call.entry, values, bound, bases: Bases::default() };
+        let mut binding = Binding { entry: call.entry, values, is_padded, bound, bases: Bases::default() };
         self.connect(&mut binding);
         self.bindings.truncate(BINDINGS - 1);
         self.bindings.insert(0, binding);

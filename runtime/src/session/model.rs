@@ -180,7 +180,7 @@ impl Model {
     pub fn plan(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<MemoryPlan, RunError> {
         let (number, values) = self.values(entry, symbols)?;
         match &self.engine {
-            Engine::Cpu(_) => Ok(bind_entry(&self.common, number, &values, self.with())?.plan().clone()),
+            Engine::Cpu(_) => Ok(bind_entry(&self.common, number, &values, self.with(), None)?.plan().clone()),
             Engine::Gpu(gpu) => gpu.plan(number, &values),
         }
     }
@@ -191,7 +191,7 @@ impl Model {
     /// An unknown entry, or one that cannot be bound to these extents.
     pub fn operations(&self, entry: &str, symbols: &[(&str, usize)]) -> Result<f64, RunError> {
         let (number, values) = self.values(entry, symbols)?;
-        Ok(bind_entry(&self.common, number, &values, self.with())?.operations())
+        Ok(bind_entry(&self.common, number, &values, self.with(), None)?.operations())
     }
 
     fn with(&self) -> (Isa, usize) {

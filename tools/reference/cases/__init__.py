@@ -1,5 +1,8 @@
-"""The tables of reference folders, one module per family."""
+"""The tables of reference folders: each module of this package has a list `CASES`."""
 
-from cases import bert, descendants, gguf, gpt2, llama, gguf_families, formats
+from importlib import import_module
+from pkgutil import iter_modules
 
-CASES = bert.CASES + gpt2.CASES + llama.CASES + descendants.CASES + gguf.CASES + gguf_families.CASES + formats.CASES
+MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+
+CASES = [case for module in MODULES for case in module.CASES]

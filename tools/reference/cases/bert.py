@@ -3,9 +3,11 @@
 import torch
 
 from case import Config
+from pooling import mean_pool_normalised
 from safetensors_case import SafetensorsCase, Tensors
 from samples import answers, classes, embeddings, fillings, token_classes
-from vocabularies import as_json, pieces, word_piece, word_piece_files
+from sentence import sentence_files
+from vocabularies import pieces, word_piece, word_piece_files
 
 SMALL = dict(
     vocab_size=67,
@@ -71,29 +73,6 @@ def tf_norm_name(name: str) -> str:
     return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
 
 
-SENTENCE_FILES = {
-    "modules.json": as_json(
-        [
-            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-            {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-        ]
-    ),
-    "1_Pooling/config.json": as_json(
-        {
-            "word_embedding_dimension": SMALL["hidden_size"],
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_tokens": True,
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-        }
-    ),
-    "sentence_bert_config.json": as_json({"max_seq_length": 24, "do_lower_case": False}),
-    "config_sentence_transformers.json": as_json(
-        {"__version__": {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}}
-    ),
-}
-
 CASES = [
     bert("bert-base", config=dict(hidden_size=60, num_attention_heads=5, intermediate_size=88)),
     with_words("bert-masked-lm", "BertForMaskedLM", fillings),
@@ -109,7 +88,7 @@ CASES = [
     ),
     with_words("bert-token-classification", "BertForTokenClassification", token_classes, config=dict(num_labels=5)),
     with_words("bert-question-answering", "BertForQuestionAnswering", answers),
-    with_words("bert-sentence", "BertModel", embeddings, sentence_embedding=True, extra_files=SENTENCE_FILES),
+    with_words("bert-sentence", "BertModel", embeddings, sentence_embedding=mean_pool_normalised, extra_files=sentence_files(SMALL["hidden_size"], "mean_tokens")),
     bert("bert-gelu-new", config=dict(hidden_act="gelu_new")),
     bert("bert-relu", config=dict(hidden_act="relu")),
     bert("bert-silu", "BertForMaskedLM", config=dict(hidden_act="silu")),

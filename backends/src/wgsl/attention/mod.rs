@@ -78,9 +78,13 @@ fn write_span(w: &mut Writer<'_>, kernel: &AttentionKernel, low: &str, high: &st
     let past = past(w, kernel)?;
     w.line(format!("let past = {past};"));
     match (kernel.causal, kernel.window) {
-        (true, Some(0)) => w.line("let end_key = 0u;"),
+        (_, Some(0)) => w.line("let end_key = 0u;"),
         (true, _) => w.line(format!("let end_key = u32(clamp(past + i32({high}) + 1, 0, i32({keys})));")),
-        (false, _) => w.line(format!("let end_key = {keys};")),
+        (false, Some(window)) => {
+            let window = reach(window);
+            w.line(format!("let end_key = u32(clamp(past + i32({high}) + {window}, 0, i32({keys})));"));
+        }
+        (false, None) => w.line(format!("let end_key = {keys};")),
     }
     match kernel.window {
         Some(window) => {
@@ -94,7 +98,7 @@ fn write_span(w: &mut Writer<'_>, kernel: &AttentionKernel, low: &str, high: &st
 
 /// A window, cut off where sums with positions would not fit.
 fn reach(window: usize) -> i32 {
-    i32::try_from(window).unwrap_or(i32::MAX).min(i32::MAX / 2)
+    i32::try_from(window).unwrap_or(i32::MAX).min(i32::MAX / 4)
 }
 
 /// Keys that came before the queries; positions beyond any cache are cut off, so that sums fit.
@@ -114,6 +118,9 @@ fn visible(w: &mut Writer<'_>, kernel: &AttentionKernel, query: &str, key: &str)
     if let Some(window) = kernel.window {
         let window = reach(window);
         all.push(format!("i32({key}) > past + i32({query}) - {window}"));
+        if !kernel.causal {
+            all.push(format!("i32({key}) < past + i32({query}) + {window}"));
+        }
     }
     if let Some(mask) = &kernel.mask {
         let at = address(w, mask, &["batch".to_owned(), format!("min({key}, {} - 1u)", dim_text(&kernel.extents[4]))])?;

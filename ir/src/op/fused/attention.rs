@@ -22,7 +22,8 @@ pub struct Attention {
     pub soft_cap: Option<f64>,
     /// Query `i` of batch entry `n` sees key `j` if `j ≤ past[n] + i`.
     pub causal: bool,
-    /// And only if `j > past[n] + i - window`.
+    /// And only if `j > past[n] + i - window`; where a query sees what comes after it, also only if
+    /// `j < past[n] + i + window`.
     pub window: Option<usize>,
     /// Whether positions before the first query are given, as with a KV cache; else they are 0.
     pub past: bool,
@@ -94,7 +95,10 @@ impl Attention {
                 conditions.push(key.binary(BinaryOp::Le, &query));
             }
             if let Some(window) = self.window {
-                conditions.push(key.binary(BinaryOp::Gt, &(query - window as f64)));
+                conditions.push(key.binary(BinaryOp::Gt, &(&query - window as f64)));
+                if !self.causal {
+                    conditions.push(key.binary(BinaryOp::Lt, &(query + window as f64)));
+                }
             }
         }
         if let Some(mask) = operands.mask {

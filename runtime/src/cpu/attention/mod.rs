@@ -39,6 +39,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::isa::Isa;
+use super::live::Live;
 use super::pool::Worker;
 use super::scratch::Scratch;
 use plan::Plan;
@@ -71,7 +72,7 @@ pub enum Elements {
 
 /// The fused op [`castiron_ir::op::Attention`] on numbers in memory. A query that sees no key gives zeros.
 #[derive(Clone, Copy, Debug)]
-pub struct Attention {
+pub struct Attention<'a> {
     /// Instruction set.
     pub isa: Isa,
     /// `[b, g, r, s, t, d, e]`: batch, key heads, query heads of one, queries, keys, key width, value width.
@@ -96,11 +97,13 @@ pub struct Attention {
     pub soft_cap: Option<f32>,
     /// Whether query `i` of batch entry `n` sees only keys `j ≤ past[n] + i`.
     pub causal: bool,
-    /// And only keys `j > past[n] + i - window`.
+    /// And only keys `j > past[n] + i - window`; without `causal` also only `j < past[n] + i + window`.
     pub window: Option<usize>,
+    /// Queries `[b, s]` that are computed; the results of the others are left as they are.
+    pub live: Option<&'a Live>,
 }
 
-impl Attention {
+impl Attention<'_> {
     /// Scratch that each thread needs.
     pub fn scratch_bytes(extents: &[usize; 7]) -> usize {
         Room::bytes(extents)
@@ -134,6 +137,9 @@ impl Attention {
             let memory = carver.take(plan.state_floats());
             for job in plan.jobs([worker.index, worker.count]) {
                 let tile = self.tile(&plan, job);
+                if tile.queries.is_empty() {
+                    continue;
+                }
                 let mut state = State::of(memory, tile.rows(), self.extents[6]);
                 // SAFETY: the caller's contract.
                 unsafe {
@@ -150,6 +156,9 @@ impl Attention {
         let slot = |job: usize| unsafe { std::slice::from_raw_parts_mut(shared.cast::<f32>().add(job * size), size) };
         for job in plan.jobs([worker.index, worker.count]) {
             let tile = self.tile(&plan, job / plan.parts);
+            if tile.queries.is_empty() {
+                continue;
+            }
             let mut state = State::of(slot(job), tile.rows(), self.extents[6]);
             // SAFETY: the caller's contract.
             unsafe { tile.attend(plan.part(tile.keys(), job % plan.parts), &mut state, &mut room) };
@@ -157,6 +166,9 @@ impl Attention {
         worker.barrier();
         for unit in worker.range(plan.jobs / plan.parts, 1) {
             let tile = self.tile(&plan, unit);
+            if tile.queries.is_empty() {
+                continue;
+            }
             let (first, rest) = (unit * plan.parts, 1..plan.parts);
             let mut total = State::of(slot(first), tile.rows(), self.extents[6]);
             for part in rest {
@@ -170,13 +182,10 @@ impl Attention {
     /// Tile number `unit`.
     fn tile(&self, plan: &Plan, unit: usize) -> Tile<'_> {
         let (head, tile) = (unit / plan.tiles, unit % plan.tiles);
-        let first = tile * plan.positions;
-        Tile {
-            attention: self,
-            batch: head / self.extents[1],
-            head: head % self.extents[1],
-            queries: first..self.extents[3].min(first + plan.positions),
-        }
+        let (first, batch) = (tile * plan.positions, head / self.extents[1]);
+        let queries = first..self.extents[3].min(first + plan.positions);
+        let queries = self.live.map_or(queries.clone(), |live| live.of_text(batch, queries));
+        Tile { attention: self, batch, head: head % self.extents[1], queries }
     }
 
     /// The keys that a query sees, apart from masks. Both ends grow with the query.
@@ -184,15 +193,15 @@ impl Attention {
     /// # Safety
     /// `past` can be read at `batch`.
     unsafe fn visible(&self, batch: usize, query: usize) -> Range<usize> {
-        if self.causal && self.window == Some(0) {
+        if self.window == Some(0) {
             return 0..0;
         }
         let keys = self.extents[4] as i64;
         // SAFETY: the caller's contract.
         let past = self.past.map_or(0, |past| unsafe { *past.at.add(past.offset([batch])) });
         let next = i64::from(past) + query as i64 + 1;
-        let end = if self.causal { next.clamp(0, keys) } else { keys };
         let window = self.window.map_or(i64::MAX, |window| i64::try_from(window).unwrap_or(i64::MAX));
+        let end = if self.causal { next } else { next.saturating_add(window - 1) }.clamp(0, keys);
         next.saturating_sub(window).clamp(0, end) as usize..end as usize
     }
 
@@ -204,5 +213,18 @@ impl Attention {
         // SAFETY: the caller's contract.
         let (first, last) = unsafe { (self.visible(batch, queries.start), self.visible(batch, queries.end - 1)) };
         first.start..last.end
+    }
+
+    /// The keys from the first one that the mask does not hide to the last.
+    ///
+    /// # Safety
+    /// The mask can be read at `batch`.
+    unsafe fn unmasked(&self, batch: usize) -> Range<usize> {
+        let keys = 0..self.extents[4];
+        let Some(mask) = self.mask else { return keys };
+        // SAFETY: the caller's contract.
+        let is_seen = |&key: &usize| unsafe { *mask.at.add(mask.offset([batch, key])) != 0 };
+        let Some(first) = keys.clone().find(is_seen) else { return 0..0 };
+        first..keys.clone().rev().find(is_seen).map_or(first, |last| last + 1)
     }
 }

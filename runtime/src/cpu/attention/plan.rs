@@ -35,7 +35,7 @@ impl Plan {
     ///
     /// # Safety
     /// `past` can be read for each batch entry.
-    pub(super) unsafe fn new(attention: &Attention, workers: usize) -> Plan {
+    pub(super) unsafe fn new(attention: &Attention<'_>, workers: usize) -> Plan {
         let mut plan = Plan::of_queries(&attention.extents, workers);
         let [b, _, _, s, ..] = attention.extents;
         if plan.jobs > 0 && plan.parts > 1 {

@@ -19,6 +19,7 @@ struct Case {
     soft_cap: Option<f32>,
     causal: bool,
     window: Option<usize>,
+    live: None,
 }
 
 /// How operands lie in memory.
@@ -57,6 +58,7 @@ impl Case {
             soft_cap: None,
             causal: false,
             window: None,
+            live: None,
         }
     }
 
@@ -67,7 +69,8 @@ impl Case {
     fn is_visible(&self, batch: usize, query: usize, key: usize) -> bool {
         let past = self.past.as_ref().map_or(0, |past| past[batch]);
         let (at, key) = (i128::from(past) + query as i128, key as i128);
-        (!self.causal || key <= at) && self.window.is_none_or(|window| key > at - window as i128)
+        let window = self.window.map_or(i128::MAX / 2, |window| window as i128);
+        key > at - window && if self.causal { key <= at } else { key < at + window }
     }
 
     fn is_unmasked(&self, batch: usize, key: usize) -> bool {
@@ -233,6 +236,7 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             soft_cap: case.soft_cap,
             causal: case.causal,
             window: case.window,
+            live: None,
         };
         let mut scratch = Scratch::default();
         scratch.reserve(Attention::scratch_bytes(&case.extents));
@@ -300,6 +304,8 @@ fn every_option_alone_and_together() {
         check(&Case { mask: true, ..Case::new(extents) });
         check(&Case { window: Some(9), ..causal.clone() });
         check(&Case { window: Some(3), ..Case::new(extents) });
+        check(&Case { window: Some(70), mask: true, ..Case::new(extents) });
+        check(&Case { window: Some(40), past: causal.past.clone(), ..Case::new(extents) });
         check(&Case { soft_cap: Some(1.5), ..causal.clone() });
         for bias in [Bias::Full, Bias::Shared, Bias::Keys] {
             check(&Case { bias, ..Case::new(extents) });
@@ -308,6 +314,7 @@ fn every_option_alone_and_together() {
                 soft_cap: Some(2.0),
                 mask: true,
                 window: Some(20),
+                live: None,
                 layout: Layout::Cache,
                 ..causal.clone()
             });
@@ -336,6 +343,8 @@ fn positions_beyond_the_keys_or_before_them() {
     check(&Case::causal([3, 1, 3, 1, 400, 64, 64], &[0, 399, -1]));
     check(&Case::causal([3, 1, 2, 2, 400, 16, 16], &[17, 300, 129]));
     check(&Case { window: Some(0), ..Case::causal([2, 1, 2, 20, 40, 8, 8], &[0, 5]) });
+    check(&Case { window: Some(0), ..Case::new([2, 1, 2, 20, 40, 8, 8]) });
+    check(&Case { window: Some(usize::MAX), ..Case::new([2, 1, 2, 20, 40, 8, 8]) });
     check(&Case { window: Some(4), ..Case::causal([2, 1, 2, 20, 40, 8, 8], &[50, 30]) });
     check(&Case { window: Some(usize::MAX), ..Case::causal([2, 1, 2, 20, 40, 8, 8], &[0, 5]) });
 }
@@ -367,6 +376,7 @@ fn the_lowest_bias_for_all_keys_is_a_bias() {
             soft_cap: None,
             causal: false,
             window: None,
+            live: None,
         };
         let mut scratch = Scratch::default();
         scratch.reserve(Attention::scratch_bytes(&extents));

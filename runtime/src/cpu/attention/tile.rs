@@ -84,7 +84,7 @@ impl<'a> Room<'a> {
 /// Some queries of all heads that share a key head.
 #[derive(Clone)]
 pub(super) struct Tile<'a> {
-    pub attention: &'a Attention,
+    pub attention: &'a Attention<'a>,
     /// Batch entry.
     pub batch: usize,
     /// Key head.
@@ -113,7 +113,11 @@ impl Tile<'_> {
     /// As [`Attention::run`].
     pub(super) unsafe fn keys(&self) -> Range<usize> {
         // SAFETY: the caller's contract.
-        unsafe { self.attention.visible_to_any(self.batch, self.queries.clone()) }
+        let (seen, unmasked) = unsafe {
+            (self.attention.visible_to_any(self.batch, self.queries.clone()), self.attention.unmasked(self.batch))
+        };
+        let start = seen.start.max(unmasked.start);
+        start..seen.end.min(unmasked.end).max(start)
     }
 
     /// Whether its rows are worth no panels.

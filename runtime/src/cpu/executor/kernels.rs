@@ -11,6 +11,7 @@ use super::top_k::TopKKernel;
 use super::work::RowWork;
 use crate::cpu::attention::{Attention, Elements, Strided};
 use crate::cpu::isa::Isa;
+use crate::cpu::live::Live;
 use crate::cpu::matmul::batched::{Batched, Operand};
 use crate::cpu::matmul::{Matmul, Rows, Tile};
 use crate::cpu::pool::share;
@@ -42,6 +43,7 @@ pub(super) enum BoundKernel {
     Attention(Box<AttentionKernel>),
     Scan(ScanKernel),
     TopK(TopKKernel),
+    Blank(BlankKernel),
 }
 
 /// A row program over rows.
@@ -53,6 +55,17 @@ pub(super) struct RowsKernel {
     pub row: usize,
     /// Whether threads may share a row.
     pub can_cut: bool,
+    /// Rows of the kernel for each row of the batch, if rows of padding are left out; else 0.
+    pub per_live: usize,
+}
+
+/// Zeros in rows of padding.
+#[derive(Debug)]
+pub(super) struct BlankKernel {
+    /// The first row.
+    pub address: Address,
+    /// Bytes of a row.
+    pub row: usize,
 }
 
 /// A product with a packed weight.
@@ -67,6 +80,8 @@ pub(super) struct MatmulKernel {
     /// Elements from row to row of `x`.
     pub x_stride: usize,
     pub m: usize,
+    /// Whether rows of padding are left out.
+    pub is_live: bool,
     pub epilogue: RowWork,
 }
 
@@ -129,6 +144,8 @@ pub(super) struct AttentionKernel {
     pub soft_cap: Option<f32>,
     pub causal: bool,
     pub window: Option<usize>,
+    /// Whether queries of padding are left out.
+    pub is_live: bool,
     /// Memory that the threads share, and its floats.
     pub shared: (Address, usize),
 }
@@ -144,6 +161,7 @@ impl BoundKernel {
             BoundKernel::Attention(_) => "attention".to_owned(),
             BoundKernel::Scan(_) => "scan".to_owned(),
             BoundKernel::TopK(_) => "top_k".to_owned(),
+            BoundKernel::Blank(_) => "zeros".to_owned(),
         }
     }
 
@@ -161,6 +179,7 @@ impl BoundKernel {
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
                 BoundKernel::Scan(kernel) => kernel.execute(run, memory),
                 BoundKernel::TopK(kernel) => kernel.execute(run, memory),
+                BoundKernel::Blank(kernel) => kernel.execute(run),
             }
         }
     }
@@ -187,6 +206,10 @@ pub(super) fn part(
 
 impl RowsKernel {
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        if let Some(live) = run.live.filter(|_| self.per_live > 0) {
+            // SAFETY: the caller's contract.
+            return unsafe { self.execute_live(run, live, memory) };
+        }
         let total = self.rows.saturating_mul(self.row);
         let Some((rows, columns)) = part(run, total, (self.rows, self.row), self.can_cut) else { return };
         let mut carver = memory.staging.carve();
@@ -196,6 +219,34 @@ impl RowsKernel {
             // SAFETY: the index lies in the space; workers have disjoint shares of it.
             unsafe { self.work.call(run, &at, &[], columns.clone(), staging) };
             self.work.advance(&mut at);
+        }
+    }
+}
+
+impl RowsKernel {
+    /// As [`RowsKernel::execute`], for rows that are not padding.
+    unsafe fn execute_live(&self, run: &Run<'_>, live: &Live, memory: &mut WorkerMemory) {
+        let (count, row) = (live.rows().len(), self.per_live * self.row);
+        let Some((part, _)) = part(run, count * row, (count, row), false) else { return };
+        let mut carver = memory.staging.carve();
+        let staging = carver.take::<f32>(self.work.staging);
+        for &row in &live.rows()[part] {
+            let first = row as usize * self.per_live;
+            for row in first..first + self.per_live {
+                // SAFETY: binding made as many rows as the batch has, times this; workers have disjoint shares.
+                unsafe { self.work.call(run, &self.work.index(row), &[], 0..self.row, staging) };
+            }
+        }
+    }
+}
+
+impl BlankKernel {
+    unsafe fn execute(&self, run: &Run<'_>) {
+        let padding = run.live.map_or(&[][..], Live::padding);
+        for rows in &padding[share(padding.len(), 1, run.worker.index, run.worker.count)] {
+            let at = self.address.pointer(run).wrapping_add(rows.start * self.row);
+            // SAFETY: the memory has a row for each of the batch, of which these are the worker's.
+            unsafe { at.write_bytes(0, rows.len() * self.row) };
         }
     }
 }
@@ -223,8 +274,9 @@ impl MatmulKernel {
         // rows within memory that this kernel does not write; tiles are those of the bound space.
         unsafe {
             let weights = std::slice::from_raw_parts(self.weight.pointer(run), size);
+            let rows = run.live.filter(|_| self.is_live).map(Live::rows);
             let x = Rows { at: self.x.pointer(run).cast(), stride: self.x_stride };
-            let matmul = Matmul { isa: self.isa, weights, shape, x, m: self.m };
+            let matmul = Matmul { isa: self.isa, weights, shape, x, m: self.m, rows };
             matmul.run(run.worker, kernel, &mut |tile| finish(&self.epilogue, run, self.m, &tile, staging));
         }
     }
@@ -283,6 +335,7 @@ impl AttentionKernel {
             soft_cap: self.soft_cap,
             causal: self.causal,
             window: self.window,
+            live: run.live.filter(|_| self.is_live),
         };
         let (address, floats) = self.shared;
         let shared = std::ptr::slice_from_raw_parts_mut(address.pointer(run).cast::<f32>(), floats);

@@ -32,6 +32,7 @@ use std::time::Instant;
 
 use castiron_ir::DType;
 
+use super::live::Live;
 use super::pool::{Pool, Worker};
 use crate::plan::MemoryPlan;
 use crate::profile::RunProfile;
@@ -144,19 +145,20 @@ impl BoundEntry {
     /// # Safety
     /// For each slot there is the first byte of memory of the size that the program and the symbols
     /// say, aligned to 64, or for inputs to their elements; nobody else writes any of it, or reads
-    /// what the entry writes; scratch memory was reserved.
+    /// what the entry writes; scratch memory was reserved. `live` is of the mask and the batch that the entry
+    /// was bound to, and is there only if it was bound with its padding.
     pub unsafe fn run(
         &self,
         pool: &mut Pool,
         memory: &[Mutex<WorkerMemory>],
-        bases: &Bases,
+        (bases, live): (&Bases, Option<&Live>),
     ) -> Result<Option<RunProfile>, Box<IndexFailure>> {
         let (failure, start) = (Failure::new(), Instant::now());
         assert!(bases.0.len() == self.slots.count && memory.len() >= pool.threads(), "memory of a run");
         pool.run(&|worker| {
             let mut memory = memory[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the caller's contract.
-            unsafe { self.walk(worker, (bases, start), &failure, &mut memory) };
+            unsafe { self.walk(worker, (bases, live, start), &failure, &mut memory) };
         });
         match failure.into_report() {
             None => Ok(self.profile(memory)),
@@ -176,12 +178,12 @@ impl BoundEntry {
     unsafe fn walk(
         &self,
         worker: Worker<'_>,
-        (bases, start): (&Bases, Instant),
+        (bases, live, start): (&Bases, Option<&Live>, Instant),
         failure: &Failure,
         memory: &mut WorkerMemory,
     ) {
         let is_measured = memory.parts.is_some();
-        let mut run = Run { worker, bases: &bases.0, iteration: 0, time: 0, kernel: 0, failure };
+        let mut run = Run { worker, bases: &bases.0, iteration: 0, time: 0, kernel: 0, failure, live };
         for stage in &self.stages {
             for iteration in 0..stage.count {
                 run.iteration = iteration;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::operand::BadIndex;
+use crate::cpu::live::Live;
 use crate::cpu::pool::Worker;
 
 /// First bytes of the memories of a bound entry, by slot.
@@ -27,6 +28,8 @@ pub(super) struct Run<'a> {
     /// Number of the bound kernel.
     pub kernel: usize,
     pub failure: &'a Failure,
+    /// The rows that are computed by kernels that may leave rows out.
+    pub live: Option<&'a Live>,
 }
 
 impl Run<'_> {

@@ -46,7 +46,7 @@ pub struct Batched<'a> {
 impl Batched<'_> {
     /// Scratch that each thread needs.
     pub fn scratch_bytes(m: usize, n: usize, k: usize) -> usize {
-        blocked::scratch_bytes(m, n, 1) + Scratch::bytes_of::<f32>(m.min(blocked::ROWS) * k)
+        blocked::scratch_bytes(m, n, k, 1) + Scratch::bytes_of::<f32>(m.min(blocked::ROWS) * k)
     }
 
     /// Computes this worker's share and hands it to the epilogue in parts of rows.
@@ -93,7 +93,8 @@ impl Batched<'_> {
                     (_, 1) | (1, _) => Left { at, ..lhs },
                     _ => gather(Left { at, ..lhs }, rows.len(), k, copy),
                 };
-                let blocked = Blocked { isa: self.isa, left, panels: &source, groups: 1, n, k, batch };
+                let list = None;
+                let blocked = Blocked { isa: self.isa, left, list, panels: &source, groups: 1, n, k, batch };
                 blocked.run(0..rows.len(), panels.clone(), carver, &mut |tile| {
                     epilogue(Tile { row: first + tile.row, ..tile });
                 });

@@ -28,6 +28,9 @@ pub(super) const K_BLOCK: usize = 256;
 /// Columns of a chunk, all groups together, for many rows and for those of one tile.
 const CHUNK: [usize; 2] = [256, 512];
 
+/// Blocks of `k` up to which `A` is copied once for all chunks: its copy stays in the second cache.
+const KEPT: usize = 4;
+
 /// Panels that a block of `B` has.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -56,6 +59,8 @@ pub(super) trait Panels {
 pub(super) struct Blocked<'a, P> {
     pub isa: Isa,
     pub left: Left,
+    /// Numbers of the rows, whose `k` are adjacent, instead of all.
+    pub list: Option<&'a [u32]>,
     pub panels: &'a P,
     pub groups: usize,
     /// Columns of each group.
@@ -71,10 +76,17 @@ fn chunk_panels(n: usize, groups: usize, one_tile: bool) -> usize {
 }
 
 /// Scratch of [`Blocked::run`] for up to `m` rows.
-pub(super) fn scratch_bytes(m: usize, n: usize, groups: usize) -> usize {
+pub(super) fn scratch_bytes(m: usize, n: usize, k: usize, groups: usize) -> usize {
     let sums = |rows: usize, one_tile| groups * rows * chunk_panels(n, groups, one_tile) * PANEL;
     let count = sums(m.min(MOST_TILE_ROWS), true).max(sums(m.min(ROWS), false));
-    [count, K_BLOCK * SIDE_BY_SIDE * PANEL, m.min(ROWS) * COPIED].into_iter().map(Scratch::bytes_of::<f32>).sum()
+    let copies = m.min(ROWS) * COPIED * copied_blocks(k);
+    [count, K_BLOCK * SIDE_BY_SIDE * PANEL, copies].into_iter().map(Scratch::bytes_of::<f32>).sum()
+}
+
+/// Blocks of `k` whose copies of `A` are there at once.
+fn copied_blocks(k: usize) -> usize {
+    let blocks = k.div_ceil(K_BLOCK).max(1);
+    if blocks <= KEPT { blocks } else { 1 }
 }
 
 impl<P: Panels> Blocked<'_, P> {
@@ -93,16 +105,19 @@ impl<P: Panels> Blocked<'_, P> {
         let chunk = chunk_panels(self.n, self.groups, one_tile);
         let height = rows.len().min(ROWS);
         let sums = scratch.take(self.groups * height * chunk * PANEL);
-        let mut room =
-            Room { panels: scratch.take(K_BLOCK * SIDE_BY_SIDE * PANEL), rows: scratch.take(height * COPIED) };
+        let mut room = Room {
+            panels: scratch.take(K_BLOCK * SIDE_BY_SIDE * PANEL),
+            rows: scratch.take(height * COPIED * copied_blocks(self.k)),
+        };
         for first in rows.clone().step_by(ROWS) {
             let rows = first..rows.end.min(first + ROWS);
-            for panel in panels.clone().step_by(chunk) {
-                let panels = panel..panels.end.min(panel + chunk);
+            let all = panels.clone();
+            for panel in all.clone().step_by(chunk) {
+                let panels = panel..all.end.min(panel + chunk);
                 // SAFETY: both are parts of what the caller vouches for.
                 unsafe {
                     if !one_tile || !self.stream(rows.clone(), panels.clone(), sums) {
-                        self.sum_blocks(rows.clone(), panels.clone(), sums, &mut room);
+                        self.sum_blocks(rows.clone(), panels.clone(), panel == all.start, sums, &mut room);
                     }
                 }
                 finish(rows.clone(), panels, [self.batch, self.groups, self.n], sums, epilogue);
@@ -111,11 +126,14 @@ impl<P: Panels> Blocked<'_, P> {
     }
 
     /// Sums `[group][row][column]` of a chunk for the rows of one tile, with all of `k` at once; gives false if
-    /// the panels are not in place.
+    /// the panels are not in place, or the rows not one after the other.
     ///
     /// # Safety
     /// As [`Blocked::run`].
     unsafe fn stream(&self, rows: Range<usize>, panels: Range<usize>, sums: &mut [f32]) -> bool {
+        if self.list.is_some() {
+            return false;
+        }
         let left = Left { at: self.left.at.wrapping_add(rows.start * self.left.row), ..self.left };
         let (k, rows, width) = (self.k, rows.len(), panels.len() * PANEL);
         for (i, panel) in panels.enumerate() {
@@ -132,19 +150,39 @@ impl<P: Panels> Blocked<'_, P> {
         true
     }
 
-    /// Sums `[group][row][column]` of a chunk, block by block.
+    /// Sums `[group][row][column]` of a chunk, block by block. The first chunk of the rows finds no copy of them.
     ///
     /// # Safety
     /// As [`Blocked::run`].
-    unsafe fn sum_blocks(&self, rows: Range<usize>, panels: Range<usize>, sums: &mut [f32], room: &mut Room<'_>) {
+    unsafe fn sum_blocks(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        is_first: bool,
+        sums: &mut [f32],
+        room: &mut Room<'_>,
+    ) {
         let width = panels.len() * PANEL;
-        for first in (0..self.k.max(1)).step_by(K_BLOCK) {
+        let keeps = copied_blocks(self.k) > 1;
+        for (block, first) in (0..self.k.max(1)).step_by(K_BLOCK).enumerate() {
             let k = first..self.k.min(first + K_BLOCK);
             // SAFETY: the caller vouches for the rows.
             let left = unsafe {
-                let at = self.left.at.add(rows.start * self.left.row + k.start * self.left.step);
-                let left = Left { at, ..self.left };
-                if left.step == 1 { copy_rows(left, rows.len(), k.len(), room.rows) } else { left }
+                let left = Left { at: self.left.at.add(k.start * self.left.step), ..self.left };
+                let copies = if keeps { &mut room.rows[block * rows.len() * COPIED..] } else { &mut *room.rows };
+                let copied = Left { at: copies.as_ptr(), row: COPIED, step: 1 };
+                match self.list {
+                    _ if left.step != 1 => Left { at: left.at.add(rows.start * left.row), ..left },
+                    _ if keeps && !is_first => copied,
+                    Some(list) => {
+                        copy_rows(left, list[rows.clone()].iter().map(|&row| row as usize), k.len(), copies);
+                        copied
+                    }
+                    None => {
+                        copy_rows(left, rows.clone(), k.len(), copies);
+                        copied
+                    }
+                }
             };
             for panel in panels.clone().step_by(SIDE_BY_SIDE) {
                 let pair = panel..panels.end.min(panel + SIDE_BY_SIDE);
@@ -182,16 +220,15 @@ struct Room<'a> {
     rows: &'a mut [f32],
 }
 
-/// Copies rows whose `k` are adjacent, [`COPIED`] apart.
+/// Copies rows by number, whose `k` are adjacent, [`COPIED`] apart.
 ///
 /// # Safety
 /// Rows and `k` can be read.
-unsafe fn copy_rows(from: Left, rows: usize, k: usize, to: &mut [f32]) -> Left {
-    for (row, to) in to.chunks_exact_mut(COPIED).take(rows).enumerate() {
+unsafe fn copy_rows(from: Left, rows: impl Iterator<Item = usize>, k: usize, to: &mut [f32]) {
+    for (to, row) in to.chunks_exact_mut(COPIED).zip(rows) {
         // SAFETY: the caller's contract.
         to[..k].copy_from_slice(unsafe { std::slice::from_raw_parts(from.at.add(row * from.row), k) });
     }
-    Left { at: to.as_ptr(), row: COPIED, step: 1 }
 }
 
 /// Hands sums `[group][row][column]` to the epilogue, row by row; `of` is batch, groups and columns.

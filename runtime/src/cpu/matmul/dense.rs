@@ -99,7 +99,8 @@ impl Matmul<'_> {
     ) {
         let PackedMatrix { groups, n, k, .. } = self.shape;
         let source = Packed { isa: self.isa, shape: self.shape, bytes: self.weights };
-        let blocked = Blocked { isa: self.isa, left: self.x.left(), panels: &source, groups, n, k, batch: 0 };
+        let (left, list) = (self.x.left(), self.rows);
+        let blocked = Blocked { isa: self.isa, left, list, panels: &source, groups, n, k, batch: 0 };
         // SAFETY: the caller's contract.
         unsafe { blocked.run(rows, panels, scratch, epilogue) }
     }

@@ -74,6 +74,8 @@ pub struct Matmul<'a> {
     pub x: Rows,
     /// Its rows.
     pub m: usize,
+    /// Numbers of the rows that are multiplied, instead of all `m`.
+    pub rows: Option<&'a [u32]>,
 }
 
 impl Matmul<'_> {
@@ -82,7 +84,7 @@ impl Matmul<'_> {
         if shape.encoding.is_quantised() {
             quantised::scratch_bytes(shape, m)
         } else {
-            blocked::scratch_bytes(m, shape.n, shape.groups)
+            blocked::scratch_bytes(m, shape.n, shape.k, shape.groups)
         }
     }
 
@@ -93,28 +95,40 @@ impl Matmul<'_> {
     /// `m` rows of `k` elements can be read at `x`, and nobody writes them meanwhile.
     ///
     /// # Panics
-    /// When the weight has another size than its shape says, or scratch is too small.
+    /// When there is no such row, when the weight has another size than its shape says, or scratch is too small.
     pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch, epilogue: &mut dyn FnMut(Tile)) {
         assert_eq!(Some(self.weights.len()), self.shape.bytes(), "size of a packed weight");
         assert!((1..=MAX_GROUPS).contains(&self.shape.groups), "groups of a packed weight");
+        assert!(self.rows.is_none_or(|rows| rows.iter().all(|&row| (row as usize) < self.m)), "rows of a product");
+        let count = self.rows.map_or(self.m, <[u32]>::len);
         let [batch, rows, panels] =
-            split([worker.index, worker.count], [1, self.m, self.shape.panels()], self.isa.tiles().rows);
+            split([worker.index, worker.count], [1, count, self.shape.panels()], self.isa.tiles().rows);
         if batch.is_empty() || rows.is_empty() || panels.is_empty() {
             return;
         }
+        let mut epilogue = |tile: Tile| epilogue(Tile { row: self.row(tile.row), ..tile });
         // SAFETY: the caller's contract, for a part of the rows; the weight's size was checked.
         unsafe {
             if self.shape.encoding.is_quantised() {
-                self.run_quantised(rows, panels, scratch.carve(), epilogue);
+                self.run_quantised(rows, panels, scratch.carve(), &mut epilogue);
             } else {
-                self.run_dense(rows, panels, scratch.carve(), epilogue);
+                self.run_dense(rows, panels, scratch.carve(), &mut epilogue);
             }
         }
     }
 }
 
+impl Matmul<'_> {
+    /// Number of the row that is multiplied in place `i`.
+    fn row(&self, i: usize) -> usize {
+        self.rows.map_or(i, |rows| rows[i] as usize)
+    }
+}
+
 /// Tiles of rows for each worker from which on rows are cut rather than panels.
 const MANY_TILES: usize = 4;
+/// Where many rows may be cut: tiles of a share are of nearly equal height, whatever its rows.
+const EVEN: usize = 4;
 
 /// The share of worker `index` of `count` in `[batch, rows, panels]`: the grid of workers whose
 /// busiest one has least to do. Of equal grids the one with fewest cuts across rows wins, since a cut
@@ -134,13 +148,13 @@ fn split([index, count]: [usize; 2], extents: [usize; 3], tile_rows: usize) -> [
         let busiest: usize = units.iter().zip(grid).map(|(&units, &parts)| units.div_ceil(parts)).product();
         (busiest, grid[1], grid[2])
     };
-    let by_rows = batch == 1 && units[1] >= MANY_TILES * count;
-    let best = if by_rows { Some([1, count, 1]) } else { grids.min_by_key(cost) };
+    let is_many = batch == 1 && units[1] >= MANY_TILES * count;
+    let best = if is_many { Some([1, count, 1]) } else { grids.min_by_key(cost) };
     let [_, by_rows, by_panels] = best.unwrap_or([1, 1, count]);
     let by_batch = count / (by_rows * by_panels);
     [
         share(batch, 1, index / (by_rows * by_panels), by_batch),
-        share(rows, tile_rows, index / by_panels % by_rows, by_rows),
+        share(rows, if is_many { EVEN } else { tile_rows }, index / by_panels % by_rows, by_rows),
         share(panels, 1, index % by_panels, by_panels),
     ]
 }

@@ -58,8 +58,10 @@ impl<'a> Quantised<'a> {
 }
 
 /// Quantises `rows` of `k` elements; what is left of the last run is filled with zeros.
-pub(super) struct Quantise<'q, 's> {
+pub(super) struct Quantise<'q, 's, R> {
     pub x: Rows,
+    /// Number of each row.
+    pub row: R,
     pub rows: usize,
     pub k: usize,
     /// The zero point that kernels leave in the integers.
@@ -69,19 +71,20 @@ pub(super) struct Quantise<'q, 's> {
     pub out: &'q mut Quantised<'s>,
 }
 
-impl Kernel for Quantise<'_, '_> {
+impl<R: Fn(usize) -> usize> Kernel for Quantise<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         for row in 0..self.rows {
+            let start = (self.row)(row) * self.x.stride;
             for run in 0..self.out.runs {
                 let at = (run * BLOCK).min(self.k);
                 let count = BLOCK.min(self.k - at);
                 let mut ragged = [0.0; BLOCK];
                 // SAFETY: the caller of `Matmul::run` vouches for the rows of x.
                 let source = unsafe {
-                    let source = self.x.at.add(row * self.x.stride + at);
+                    let source = self.x.at.add(start + at);
                     if count == BLOCK {
                         source
                     } else {

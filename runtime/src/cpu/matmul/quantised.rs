@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::blocked::finish;
 use super::int_tile::{self, Format, IntTile, zero_in_dots};
 use super::quantise::{Quantise, Quantised};
-use super::{Matmul, Rows, Tile};
+use super::{Matmul, Tile};
 use crate::cpu::isa::Isa;
 use crate::cpu::scratch::{Carver, Scratch};
 use crate::cpu::simd::MOST_TILE_ROWS;
@@ -58,9 +58,8 @@ impl Matmul<'_> {
         let (zero, is_halved) = (zero_in_dots(&layout, tiles.wide), layout.group < BLOCK);
         for first in rows.clone().step_by(ROWS) {
             let rows = first..rows.end.min(first + ROWS);
-            // SAFETY: the caller vouches for these rows of x.
-            let source = unsafe { Rows { at: self.x.at.add(first * self.x.stride), ..self.x } };
-            self.isa.run(Quantise { x: source, rows: rows.len(), k, zero, is_halved, out: &mut x });
+            let row = |i: usize| self.row(first + i);
+            self.isa.run(Quantise { x: self.x, row, rows: rows.len(), k, zero, is_halved, out: &mut x });
             for panel in panels.clone().step_by(chunk) {
                 let panels = panel..panels.end.min(panel + chunk);
                 self.sum_chunk(&x, rows.len(), panels.clone(), sums);

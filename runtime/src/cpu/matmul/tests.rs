@@ -69,7 +69,7 @@ fn check(pool: &mut Pool, isa: Isa, shape: PackedMatrix, m: usize) {
     let at = x.as_ptr() as usize;
     let out = Collected::new(groups * m * n);
     pool.run(&|worker| {
-        let matmul = Matmul { isa, weights: &bytes, shape, x: Rows { at: at as *const f32, stride }, m };
+        let matmul = Matmul { isa, weights: &bytes, shape, x: Rows { at: at as *const f32, stride }, m, rows: None };
         let mut scratch = Scratch::default();
         scratch.reserve(Matmul::scratch_bytes(&shape, m));
         let mut epilogue = |tile: Tile| {

@@ -104,6 +104,7 @@ impl Binder<'_> {
             soft_cap: body.soft_cap,
             causal: body.causal,
             window: body.window,
+            is_live: self.is_live(),
             shared: (self.element(&shared), floats),
         };
         self.scratch.0 = self.scratch.0.max(Attention::scratch_bytes(&extents));

@@ -10,10 +10,11 @@ mod top_k;
 
 use castiron_ir::DType;
 
-use super::kernels::{BoundKernel, MatmulKernel, RowsKernel};
+use super::kernels::{BlankKernel, BoundKernel, MatmulKernel, RowsKernel};
 use super::operand::Address;
 use super::{BoundEntry, Cost, Origin, Slots, Stage};
 use crate::bind::hazard::{self, Span};
+use crate::bind::padding::Padding;
 use crate::bind::symbols::{SymbolTable, Values};
 use crate::bind::view::{FlatView, Memory, Resolver};
 use crate::bind::{BindError, BindFault};
@@ -22,7 +23,7 @@ use crate::cpu::matmul::Matmul;
 use crate::cpu::scratch::Scratch;
 use crate::memory::ALIGNMENT;
 use crate::plan::{Request, plan};
-use crate::program::row::Access;
+use crate::program::row::{Access, RowProgram};
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
 use crate::program::{Matmul as MatmulBody, Rows as RowsBody};
 use crate::tensor::tensor_bytes;
@@ -42,6 +43,7 @@ pub(crate) fn bind(
     entry: &EntryProgram,
     (table, values): (&SymbolTable, &Values),
     (isa, workers): (Isa, usize),
+    padding: Option<&Padding>,
 ) -> Result<BoundEntry, BindError> {
     let named = |fault| BindError::Entry { entry: entry.name.clone(), fault };
     let resolver = Resolver { program, entry, table, values };
@@ -50,6 +52,7 @@ pub(crate) fn bind(
         resolver,
         isa,
         workers,
+        padding,
         slots,
         number: 0,
         kernels: Vec::new(),
@@ -98,6 +101,8 @@ pub(super) struct Binder<'a> {
     pub resolver: Resolver<'a>,
     pub isa: Isa,
     pub workers: usize,
+    /// What may leave rows of padding out, if rows shall be.
+    padding: Option<&'a Padding>,
     slots: Slots,
     /// Number of the kernel.
     number: u32,
@@ -121,12 +126,26 @@ impl Binder<'_> {
     fn kernel(&mut self, number: u32) -> Result<(), BindError> {
         self.number = number;
         let kernel = &self.resolver.entry.kernels[number as usize];
-        self.body(kernel).map_err(|fault| BindError::Kernel {
+        let named = |fault| BindError::Kernel {
             entry: self.resolver.entry.name.clone(),
             number: number as usize,
             label: kernel.label.clone(),
             fault,
-        })
+        };
+        self.body(kernel).map_err(named)?;
+        let padding = self.padding.into_iter().flat_map(|padding| &padding.zeroed);
+        for (_, place, row) in padding.filter(|(kernel, ..)| *kernel == number as usize) {
+            let memory = self.resolver.memory(place).map_err(named)?;
+            let blank = BlankKernel { address: self.address(memory), row: *row };
+            let origin = self.origin_of(&kernel.label, Vec::new());
+            self.push(BoundKernel::Blank(blank), origin);
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel being bound leaves rows of padding out.
+    pub(super) fn is_live(&self) -> bool {
+        self.padding.is_some_and(|padding| padding.leaves_out[self.number as usize])
     }
 
     fn body(&mut self, kernel: &Kernel) -> Result<(), BindFault> {
@@ -152,26 +171,30 @@ impl Binder<'_> {
         let Some(extents) = self.space(&rows.space)? else { return Ok(()) };
         let flat = self.operands(&rows.operands, 0, &extents)?;
         check_hazards(&flat, &[])?;
-        self.push_rows(&rows.operands.program, flat, extents, label)
+        // A kernel that leaves rows out is over batch and length first.
+        let batch = if self.is_live() { extents[..2].iter().product() } else { 0 };
+        self.push_rows((&rows.operands.program, flat), extents, batch, label)
     }
 
-    /// Appends a kernel of rows.
+    /// Appends a kernel of rows; those of padding are left out if a batch has so many in all.
     fn push_rows(
         &mut self,
-        program: &crate::program::row::RowProgram,
-        flat: FlatOperands,
+        (program, flat): (&RowProgram, FlatOperands),
         extents: Vec<usize>,
+        batch: usize,
         label: &str,
     ) -> Result<(), BindFault> {
         let origin = self.origin(label, &flat);
         let mut nest = self.nest(program, 0, flat, extents);
         nest.simplify_outer();
-        nest.simplify_row();
+        if batch == 0 {
+            nest.simplify_row();
+        }
         let (rows, row, is_divisible) = (nest.rows(), nest.row(), nest.is_divisible());
         self.count(rows, row, program.nodes.len());
         let work = self.work(nest, false)?;
-        let can_cut = is_divisible && work.can_cut();
-        self.push(BoundKernel::Rows(RowsKernel { work, rows, row, can_cut }), origin);
+        let (can_cut, per_live) = (is_divisible && work.can_cut(), rows.checked_div(batch).unwrap_or(0));
+        self.push(BoundKernel::Rows(RowsKernel { work, rows, row, can_cut, per_live }), origin);
         Ok(())
     }
 
@@ -202,9 +225,9 @@ impl Binder<'_> {
             self.scratch.0 = self.scratch.0.max(scratch);
         }
         self.count(m, matrix.n, matrix.k.saturating_mul(2 * matrix.groups));
-        let (isa, weight) = (self.isa, self.address(weight));
+        let (isa, weight, is_live) = (self.isa, self.address(weight), self.is_live());
         let encodings = encodings.as_slice().into();
-        let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, epilogue };
+        let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, is_live, epilogue };
         self.push(BoundKernel::Matmul(kernel), origin);
         Ok(())
     }
@@ -238,7 +261,7 @@ impl Binder<'_> {
             extents: vec![extents.to_vec(), extents.to_vec()],
         };
         let program = operands::copy_program(Access::Element);
-        self.push_rows(&program, flat, extents.to_vec(), label)?;
+        self.push_rows((&program, flat), extents.to_vec(), 0, label)?;
         Ok(copy)
     }
 
