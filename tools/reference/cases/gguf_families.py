@@ -112,7 +112,7 @@ CASES = [
     ),
     family("starcoder2", "starcoder2", "Starcoder2ForCausalLM", dict(tie_word_embeddings=False)),
     family("olmo2", "olmo2", "Olmo2ForCausalLM", dict()),
-    family("cohere", "command-r", "CohereForCausalLM", dict(logit_scale=2.0, use_qk_norm=True, num_hidden_layers=3), add_keys=cohere_keys),
+    family("cohere", "command-r", "CohereForCausalLM", dict(logit_scale=1.3, use_qk_norm=True, tie_word_embeddings=False), add_keys=cohere_keys),
     family(
         "cohere2",
         "cohere2",
