@@ -2,7 +2,7 @@
 
 use castiron_ir::dim::DimError;
 use castiron_runtime::plan::{MemoryPlan, Request, plan};
-use castiron_runtime::program::{EntryProgram, KernelBody, Program, Step, WeightForm};
+use castiron_runtime::program::{EntryProgram, KernelBody, Program, Step};
 
 /// Bytes to whose multiples buffers are aligned.
 const ALIGNMENT: usize = 64;
@@ -63,9 +63,9 @@ fn kernel(program: &Program, body: &KernelBody, binding: &Binding<'_>) -> Result
     let size = |dim: &castiron_ir::Dim| Ok(dim.evaluate(&binding)? as f64);
     let product = |dims: &[castiron_ir::Dim]| dims.iter().map(size).product::<Result<f64, DimError>>();
     Ok(match body {
-        KernelBody::Matmul(matmul) => match &program.weights[matmul.weight as usize].form {
-            WeightForm::Packed(matrix) => 2.0 * product(&matmul.space)? * matrix.k as f64 * matrix.groups as f64,
-            WeightForm::Dense { .. } => 0.0,
+        KernelBody::Matmul(matmul) => match program.weights[matmul.weight as usize].form.matrices() {
+            Some((_, matrix)) => 2.0 * product(&matmul.space)? * matrix.k as f64 * matrix.groups as f64,
+            None => 0.0,
         },
         KernelBody::Product(dot) => 2.0 * product(&dot.space)? * size(&dot.k)?,
         KernelBody::Attention(attention) => {
