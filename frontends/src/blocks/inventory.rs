@@ -92,11 +92,11 @@ impl<'a> Inventory<'a> {
         (from.to_owned(), to.to_owned())
     }
 
-    /// Notes that the model uses a tensor of that shape.
-    pub fn request(&self, name: &str, shape: &[&Size]) {
+    /// Notes that the model uses a tensor of that shape; gives whether there is one of that name.
+    pub fn request(&self, name: &str, shape: &[&Size]) -> bool {
         let mut record = self.record.borrow_mut();
         if !record.used.insert(name.to_owned()) {
-            return;
+            return self.has(name);
         }
         let expected: Vec<usize> = shape.iter().map(|s| s.value()).collect();
         match self.shapes.get(name) {
@@ -108,6 +108,7 @@ impl<'a> Inventory<'a> {
             }
             Some(_) => {}
         }
+        self.has(name)
     }
 
     /// Compares what is there with what was asked for. In the patterns of names that are known to be

@@ -20,7 +20,6 @@ struct Case {
     soft_cap: Option<f32>,
     causal: bool,
     window: Option<usize>,
-    live: None,
 }
 
 /// How operands lie in memory.
@@ -60,7 +59,6 @@ impl Case {
             soft_cap: None,
             causal: false,
             window: None,
-            live: None,
         }
     }
 
@@ -328,7 +326,6 @@ fn every_option_alone_and_together() {
                 soft_cap: Some(2.0),
                 mask: true,
                 window: Some(20),
-                live: None,
                 layout: Layout::Cache,
                 ..causal.clone()
             });
