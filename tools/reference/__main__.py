@@ -22,6 +22,8 @@ def main() -> None:
     fixtures.set_defaults(run=lambda arguments: write_fixtures(arguments.names))
     ops = commands.add_parser("ops", help="write tests/data/ir/NAME.safetensors")
     ops.set_defaults(run=lambda _: write_ops())
+    ggml = commands.add_parser("ggml", help="write tests/data/ggml_blocks.safetensors and ir/src/blocks/grids.rs")
+    ggml.set_defaults(run=lambda _: write_ggml())
     real = commands.add_parser("real", help="write tests/data/smollm2.json and minilm.json")
     real.add_argument("models", type=Path, help="folder that both wheels are unzipped in")
     real.set_defaults(run=lambda arguments: write_real(arguments.models))
@@ -51,6 +53,14 @@ def write_ops() -> None:
     from numpy_ops import write_all
 
     write_all(TESTS / "data" / "ir")
+
+
+def write_ggml() -> None:
+    """Write golden data of ggml's formats, and the source of their codebooks (to be formatted with rustfmt)."""
+    from ggml_golden import write_codebooks, write_golden
+
+    write_golden(TESTS / "data")
+    write_codebooks(TESTS.parent / "ir" / "src" / "blocks" / "grids.rs")
 
 
 def write_real(models: Path) -> None:

@@ -80,7 +80,7 @@ pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Comp
     if options.wgsl && options.half_caches {
         return Err(CompileError::HalfCaches);
     }
-    let Model { module, description } = model(checkpoint, options)?;
+    let Model { module, description, .. } = model(checkpoint, options)?;
     let (kernels, reports) = castiron_passes::run(&module, Stage::Kernels, &options.passes)?;
     let lowered = lower(&kernels)?;
     let mut compiled = Compiled::new(lowered, checkpoint, options.weights)?;

@@ -2,5 +2,6 @@
 
 pub mod commands;
 pub mod compiler;
+pub mod estimate;
 pub mod published;
 pub mod verification;

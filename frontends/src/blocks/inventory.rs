@@ -2,7 +2,7 @@
 //! unused, and has the shape that the config says.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Size;
 
@@ -42,33 +42,35 @@ pub type SameValues<'a> = dyn Fn(&str, &str) -> bool + 'a;
 
 /// The checkpoint's tensors by name, with a record of what has been asked for.
 pub struct Inventory<'a> {
-    shapes: BTreeMap<String, Vec<usize>>,
+    /// None where there is only a config: then the model has whatever it asks for.
+    shapes: Option<BTreeMap<String, Vec<usize>>>,
     same_values: &'a SameValues<'a>,
     record: RefCell<Record>,
 }
 
 #[derive(Default)]
 struct Record {
-    used: BTreeSet<String>,
+    /// Shapes by the config.
+    used: BTreeMap<String, Vec<usize>>,
     missing: Vec<String>,
     misshapen: Option<TensorError>,
 }
 
 impl<'a> Inventory<'a> {
-    /// An inventory of which nothing is used yet.
-    pub fn new(shapes: BTreeMap<String, Vec<usize>>, same_values: &'a SameValues<'a>) -> Inventory<'a> {
+    /// An inventory of which nothing is used yet; without shapes, of a model of which there is only the config.
+    pub fn new(shapes: Option<BTreeMap<String, Vec<usize>>>, same_values: &'a SameValues<'a>) -> Inventory<'a> {
         Inventory { shapes, same_values, record: RefCell::default() }
     }
 
     /// Whether there is a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.shapes.contains_key(name)
+        self.shapes.as_ref().is_some_and(|shapes| shapes.contains_key(name))
     }
 
     /// `prefix` if some tensor's name begins with it, else nothing: the checkpoint of a base model
     /// names its tensors without the prefix that it has under a head.
     pub fn prefix(&self, prefix: &str) -> String {
-        let stored = self.shapes.keys().any(|name| name.starts_with(prefix));
+        let stored = self.shapes.as_ref().is_none_or(|shapes| shapes.keys().any(|name| name.starts_with(prefix)));
         if stored { prefix.to_owned() } else { String::new() }
     }
 
@@ -81,7 +83,8 @@ impl<'a> Inventory<'a> {
         if tie {
             match (self.has(embedding), self.has(head)) {
                 (true, true) if (self.same_values)(embedding, head) => {
-                    self.record.borrow_mut().used.insert(head.to_owned());
+                    let shape = self.shapes.as_ref().and_then(|shapes| shapes.get(head)).cloned().unwrap_or_default();
+                    self.record.borrow_mut().used.insert(head.to_owned(), shape);
                     to = embedding;
                 }
                 (true, true) => {}
@@ -92,14 +95,19 @@ impl<'a> Inventory<'a> {
         (from.to_owned(), to.to_owned())
     }
 
-    /// Notes that the model uses a tensor of that shape; gives whether there is one of that name.
+    /// Notes that the model uses a tensor of that shape; gives whether there is one of that
+    /// name, as far as is known.
     pub fn request(&self, name: &str, shape: &[&Size]) -> bool {
         let mut record = self.record.borrow_mut();
-        if !record.used.insert(name.to_owned()) {
-            return self.has(name);
-        }
         let expected: Vec<usize> = shape.iter().map(|s| s.value()).collect();
-        match self.shapes.get(name) {
+        let Some(shapes) = &self.shapes else {
+            record.used.insert(name.to_owned(), expected);
+            return true;
+        };
+        if record.used.insert(name.to_owned(), expected.clone()).is_some() {
+            return shapes.contains_key(name);
+        }
+        match shapes.get(name) {
             None => record.missing.push(name.to_owned()),
             Some(found) if *found != expected => {
                 let (name, found) = (name.to_owned(), found.clone());
@@ -108,7 +116,12 @@ impl<'a> Inventory<'a> {
             }
             Some(_) => {}
         }
-        self.has(name)
+        shapes.contains_key(name)
+    }
+
+    /// The tensors that were asked for, with their shapes by the config.
+    pub fn used(&self) -> BTreeMap<String, Vec<usize>> {
+        self.record.borrow().used.clone()
     }
 
     /// Compares what is there with what was asked for. In the patterns of names that are known to be
@@ -124,8 +137,10 @@ impl<'a> Inventory<'a> {
         if let Some(error) = &record.misshapen {
             return Err(error.clone());
         }
-        let left_over = |name: &&String| !record.used.contains(*name) && !known_unused.iter().any(|p| matches(p, name));
-        let unused: Vec<String> = self.shapes.keys().filter(left_over).cloned().collect();
+        let left_over =
+            |name: &&String| !record.used.contains_key(*name) && !known_unused.iter().any(|p| matches(p, name));
+        let unused: Vec<String> =
+            self.shapes.iter().flat_map(|shapes| shapes.keys()).filter(left_over).cloned().collect();
         if unused.is_empty() { Ok(()) } else { Err(TensorError::Unused(unused)) }
     }
 }
@@ -145,7 +160,7 @@ mod tests {
     use super::*;
 
     fn inventory<'a>(names: &[&str], same_values: &'a SameValues<'a>) -> Inventory<'a> {
-        Inventory::new(names.iter().map(|n| (n.to_string(), vec![2, 3])).collect(), same_values)
+        Inventory::new(Some(names.iter().map(|n| (n.to_string(), vec![2, 3])).collect()), same_values)
     }
 
     #[test]

@@ -31,7 +31,7 @@ use memmap2::Mmap;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use stored::Stored;
+use stored::{Recipe, Stored};
 
 pub use error::CheckpointError;
 pub use sentence::Sentence;
@@ -67,9 +67,32 @@ impl Checkpoint {
         self.tensors.get(name).map(|t| t.shape.as_slice())
     }
 
-    /// Names and shapes of all tensors.
-    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        self.tensors.iter().map(|(name, at)| (name.clone(), at.shape.clone())).collect()
+    /// Names and shapes of all tensors; none for a checkpoint of which there is only the config.
+    pub fn shapes(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+        let has_weights = !self.files.is_empty();
+        has_weights.then(|| self.tensors.iter().map(|(name, at)| (name.clone(), at.shape.clone())).collect())
+    }
+
+    /// Gives a checkpoint of which there is only the config the tensors that its model asks for, without values.
+    pub fn declare(&mut self, shapes: BTreeMap<String, Vec<usize>>) {
+        let storage = Storage::Dense(self.config_dtype());
+        let absent = |shape| Stored { shape, storage, recipe: Recipe::Absent };
+        self.tensors = shapes.into_iter().map(|(name, shape)| (name, absent(shape))).collect();
+    }
+
+    /// The type that the config says the weights have; f32 if it says none.
+    fn config_dtype(&self) -> DType {
+        let name = ["dtype", "torch_dtype"].iter().find_map(|key| self.config.get(*key)?.as_str());
+        match name {
+            Some("float16") => DType::F16,
+            Some("bfloat16") => DType::BF16,
+            _ => DType::F32,
+        }
+    }
+
+    /// Bytes of the files that a tensor is made of.
+    pub fn stored_bytes(&self, name: &str) -> Option<usize> {
+        Some(self.tensors.get(name)?.spans().iter().map(|span| span.bytes.len()).sum())
     }
 
     /// Whether two tensors are stored with the same values in the same way.
@@ -139,7 +162,7 @@ impl TensorSource for Checkpoint {
 
     /// Bytes of the file itself where they lie there as transformers holds them; else they are made here.
     fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
-        let at = self.tensors.get(name)?;
+        let at = self.tensors.get(name).filter(|at| at.recipe != Recipe::Absent)?;
         Some(StoredTensor { shape: at.shape.clone(), storage: at.storage, bytes: at.read(&self.files) })
     }
 }

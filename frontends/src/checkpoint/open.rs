@@ -15,6 +15,8 @@ pub(super) const FORMATS: [(&str, &str, Format); 2] = [
     ("pytorch_model.bin", "pytorch_model.bin.index.json", Format::Torch),
 ];
 
+const CONFIG: &str = "config.json";
+
 /// Files of training that are no weights.
 const NO_WEIGHTS: [&str; 4] = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"];
 
@@ -71,13 +73,28 @@ impl Checkpoint {
         }
     }
 
+    /// Opens a checkpoint of which only the config is wanted: a folder, or a config's file in one. Its tensors
+    /// are those that [`Checkpoint::declare`] is told.
+    ///
+    /// # Errors
+    /// A missing or malformed config.
+    pub fn open_config(path: &Path) -> Result<Checkpoint, CheckpointError> {
+        let (folder, config) = match path.is_file() {
+            true => (path.parent().unwrap_or(Path::new(".")), path.to_owned()),
+            false => (path, path.join(CONFIG)),
+        };
+        let mut checkpoint = Checkpoint::of_config(folder, &config)?;
+        quantised::resolve(&mut checkpoint.config, None, &mut checkpoint.tensors, &[])?;
+        Ok(checkpoint)
+    }
+
     fn open_files(
         folder: &Path,
         paths: &[PathBuf],
         format: Format,
         shards: Option<&Shards>,
     ) -> Result<Checkpoint, CheckpointError> {
-        let mut checkpoint = Checkpoint::of_config(folder)?;
+        let mut checkpoint = Checkpoint::of_config(folder, &folder.join(CONFIG))?;
         for path in paths {
             let map = map(path)?;
             let file = checkpoint.files.len();
@@ -104,8 +121,8 @@ impl Checkpoint {
     }
 
     /// A checkpoint without any tensor.
-    fn of_config(folder: &Path) -> Result<Checkpoint, CheckpointError> {
-        let config = files::read_object(&folder.join("config.json"))?;
+    fn of_config(folder: &Path, config: &Path) -> Result<Checkpoint, CheckpointError> {
+        let config = files::read_object(config)?;
         Ok(Checkpoint {
             generation: files::optional_object(&folder.join("generation_config.json"))?,
             sentence: sentence::read(folder, &config)?,

@@ -44,6 +44,8 @@ pub(super) struct Stored {
 /// What becomes of bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Recipe {
+    /// There are none: only the config is known.
+    Absent,
     /// They are the tensor.
     Plain(Span),
     /// They are elements in another order or of another type.
@@ -113,6 +115,7 @@ impl Stored {
     /// The elements' bytes; lent by the file where they lie there as they are wanted.
     pub(super) fn read<'a>(&self, files: &'a [Mmap]) -> Cow<'a, [u8]> {
         match &self.recipe {
+            Recipe::Absent => Cow::Borrowed(&[]),
             Recipe::Plain(span) => Cow::Borrowed(span.read(files)),
             Recipe::Elements(elements) => Cow::Owned(elements.read(&self.shape, files)),
             Recipe::Rows(rows) => Cow::Owned(rows.read(files)),
@@ -135,6 +138,7 @@ impl Stored {
     /// The files' bytes that the tensor is made of.
     pub(super) fn spans(&self) -> Vec<Span> {
         match &self.recipe {
+            Recipe::Absent => Vec::new(),
             Recipe::Plain(span) | Recipe::Elements(Elements { span, .. }) => vec![span.clone()],
             Recipe::Rows(rows) => rows.spans.clone(),
             Recipe::Transposed(source) | Recipe::Shifted(source, _) => source.spans(),
@@ -175,11 +179,6 @@ fn gather(raw: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8
 }
 
 impl Rows {
-    /// Rows as they lie, of several tensors in turns if there are several chunks.
-    pub(super) fn joined(spans: Vec<Span>, outer: usize) -> Rows {
-        Rows { spans, outer, groups: 1, parts: vec![1] }
-    }
-
     fn read(&self, files: &[Mmap]) -> Vec<u8> {
         let total: usize = self.spans.iter().map(|span| span.bytes.len()).sum();
         let row = total / (self.outer * self.groups * self.parts.iter().sum::<usize>()).max(1);

@@ -132,8 +132,8 @@ pub struct Sources<'a> {
     pub pooling: Option<Pooling>,
     /// Tokens after which a sentence encoder cuts its input.
     pub max_input: Option<usize>,
-    /// Names and extents of the tensors.
-    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Names and extents of the tensors; none where there is only a config.
+    pub shapes: Option<BTreeMap<String, Vec<usize>>>,
     /// Tells whether two tensors hold the same values.
     pub same_values: &'a SameValues<'a>,
 }
@@ -145,6 +145,8 @@ pub struct Model {
     pub module: Module,
     /// What the outputs mean, how texts are read.
     pub description: Description,
+    /// The tensors that the model is made of, with their shapes by the config.
+    pub tensors: BTreeMap<String, Vec<usize>>,
 }
 
 /// Builds the graph of an opened checkpoint.
@@ -186,7 +188,7 @@ pub fn build(sources: Sources<'_>) -> Result<Model, ModelError> {
         generation: description::generation(&config, sources.generation)?,
     };
     config.finish()?;
-    Ok(Model { module: Module { entries: built.entries }, description })
+    Ok(Model { module: Module { entries: built.entries }, description, tensors: tensors.used() })
 }
 
 /// The family, the architecture's name and its head; the base model for a config that names none.

@@ -13,7 +13,7 @@ type Shapes = BTreeMap<String, Vec<usize>>;
 
 fn try_build(config: &Value, shapes: &Shapes, pooling: Option<Pooling>) -> Result<Model, ModelError> {
     let config = config.as_object().expect("a test gives an object");
-    let (shapes, same_values) = (shapes.clone(), &|_: &str, _: &str| false);
+    let (shapes, same_values) = (Some(shapes.clone()), &|_: &str, _: &str| false);
     build(Sources { config, generation: None, pooling, max_input: None, shapes, same_values })
 }
 

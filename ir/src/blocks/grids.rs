@@ -1,5 +1,5 @@
 //! Codebooks of the IQ formats (llama.cpp, `ggml-common.h`): each entry stands for eight or four levels, two or
-//! four bits a level, the first in the lowest bits. Written by `python tools/reference grids`.
+//! four bits a level, the first in the lowest bits. Written by `python tools/reference ggml`.
 
 /// Eight of the levels 8, 25, 43.
 pub(super) const IQ2_XXS: &[u16; 256] = &[

@@ -167,13 +167,18 @@ impl Compiling {
   castiron compile ./SmolLM2-135M-Instruct -o smol.iron
   castiron compile model.Q4_1.gguf --weights f32
   castiron compile ./all-MiniLM-L6-v2 --target wgsl
-  castiron compile hf:sentence-transformers/all-MiniLM-L6-v2 --json")]
+  castiron compile hf:sentence-transformers/all-MiniLM-L6-v2 --json
+  castiron compile DeepSeek-V3/config.json --dry-run")]
 pub(super) struct Compile {
     #[command(flatten)]
     pub source: Source,
     /// The artifact [default: the checkpoint's name with .iron, in the current folder]
     #[arg(short, long, value_name = "OUT.iron")]
     pub output: Option<PathBuf>,
+    /// Write nothing and read no weights; report parameters, memory, kernels and FLOPs. A config.json, or a folder
+    /// that holds only one, is enough
+    #[arg(long, conflicts_with = "output")]
+    pub dry_run: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -358,19 +363,24 @@ pub(super) struct Bench {
     pub trace: Option<PathBuf>,
 }
 
-/// Show what the compiler makes of a model, stage by stage
+/// Show the tensors of a checkpoint, or what the compiler makes of it, stage by stage
 #[derive(Args)]
 #[command(after_help = "Examples:
+  castiron inspect ./SmolLM2-135M-Instruct
   castiron inspect ./SmolLM2-135M-Instruct --stage optimized --entry step
   castiron inspect smol.iron --stage kernels
   castiron inspect ./SmolLM2-135M-Instruct --stage wgsl --entry step
-  castiron inspect model.ir --dot | dot -Tsvg > model.svg")]
+  castiron inspect model.ir --stage optimized --dot | dot -Tsvg > model.svg")]
 pub(super) struct Inspect {
     #[command(flatten)]
     pub source: Source,
-    /// What to show
-    #[arg(long, value_enum, default_value_t = InspectStage::Optimized)]
-    pub stage: InspectStage,
+    /// What to show [default: the tensors of a checkpoint, the optimized graph of IR text, the kernels of an
+    /// artifact]
+    #[arg(long, value_enum)]
+    pub stage: Option<InspectStage>,
+    /// Print one JSON object instead of text (tensors only)
+    #[arg(long, conflicts_with = "stage")]
+    pub json: bool,
     /// Only this entry
     #[arg(long)]
     pub entry: Option<String>,

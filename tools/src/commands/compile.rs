@@ -11,11 +11,14 @@ use serde_json::json;
 use tempfile::TempPath;
 
 use super::arguments::Compile;
-use super::{Outcome, output};
+use super::{Outcome, dry_run, output};
 use crate::compiler::{self, Compilation};
 
 pub(super) fn run(arguments: &Compile) -> Outcome {
     let start = Instant::now();
+    if arguments.dry_run {
+        return dry_run::run(arguments);
+    }
     let path = super::source::locate(&arguments.source.source)?;
     let artifact = arguments.output.clone().unwrap_or_else(|| default_name(&path));
     let checkpoint = Checkpoint::open(&path)?;
@@ -25,7 +28,6 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
     let size = write(&compilation, &artifact)?;
     if arguments.json {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let pass = |r: &Report| json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": ms(r.time) });
         let object = json!({
             "artifact": artifact,
             "architecture": compilation.description.architecture,
@@ -34,7 +36,8 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
             "weight_bytes": compilation.compiled.weight_bytes()?,
             "ops": compilation.ops,
             "kernels": compilation.kernels(),
-            "passes": compilation.reports.iter().map(pass).collect::<Vec<_>>(),
+            "passes": passes(&compilation),
+            "egraph_ms": ms(egraph_time(&compilation)),
             "open_ms": ms(opened),
             "compile_ms": ms(compilation.time),
             "write_ms": ms(writing.elapsed()),
@@ -46,6 +49,20 @@ pub(super) fn run(arguments: &Compile) -> Outcome {
         println!("wrote {} ({}) in {}", artifact.display(), output::bytes(size), output::seconds(start.elapsed()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What each pass did, as JSON.
+pub(super) fn passes(compilation: &Compilation<'_>) -> Vec<serde_json::Value> {
+    let pass = |r: &Report| {
+        let ms = r.time.as_secs_f64() * 1e3;
+        json!({ "pass": r.pass, "ops_before": r.ops_before, "ops_after": r.ops_after, "ms": ms })
+    };
+    compilation.reports.iter().map(pass).collect()
+}
+
+/// Time spent in equality saturation.
+pub(super) fn egraph_time(compilation: &Compilation<'_>) -> Duration {
+    compilation.reports.iter().filter(|report| report.pass == "simplify").map(|report| report.time).sum()
 }
 
 /// Writes an artifact and shows how far it is.

@@ -15,24 +15,35 @@ use castiron_runtime::program::{EntryProgram, KernelBody};
 use castiron_runtime::session::Model;
 
 use super::arguments::{Inspect, InspectStage, Machine};
-use super::{Outcome, load};
+use super::{Outcome, load, tensors};
 use crate::compiler;
 
 pub(super) fn run(arguments: &Inspect) -> Outcome {
-    if arguments.stage == InspectStage::Wgsl {
-        return shaders(arguments);
+    let is_text = arguments.source.source.ends_with(".ir");
+    let is_artifact = load::is_artifact(Path::new(&arguments.source.source));
+    let stage = match arguments.stage {
+        Some(stage) => stage,
+        None if is_text || arguments.dot || arguments.entry.is_some() => InspectStage::Optimized,
+        None if is_artifact => InspectStage::Kernels,
+        None => return tensors::run(arguments),
+    };
+    match stage {
+        InspectStage::Wgsl => shaders(arguments),
+        InspectStage::Graph | InspectStage::Optimized => graph(arguments, stage),
+        _ if arguments.dot || is_text => graph(arguments, stage),
+        _ => program(arguments, stage),
     }
-    let is_program = matches!(arguments.stage, InspectStage::Kernels | InspectStage::Plan | InspectStage::Asm);
-    if is_program && !arguments.dot && !arguments.source.source.ends_with(".ir") {
-        return program(arguments);
-    }
+}
+
+/// The graph at a stage.
+fn graph(arguments: &Inspect, stage: InspectStage) -> Outcome {
     if load::is_artifact(Path::new(&arguments.source.source)) {
         return Err("an artifact holds kernels and no graph; use --stage kernels, plan or asm".into());
     }
     let source = &arguments.source.source;
     let options = arguments.source.compiling.options();
     let is_text = Path::new(source).extension().is_some_and(|e| e == "ir");
-    let stage = match arguments.stage {
+    let stage = match stage {
         InspectStage::Graph => None,
         InspectStage::Optimized => Some(Stage::Optimized),
         InspectStage::Kernels | InspectStage::Plan | InspectStage::Wgsl | InspectStage::Asm => Some(Stage::Kernels),
@@ -87,7 +98,7 @@ fn shaders(arguments: &Inspect) -> Outcome {
 }
 
 /// What the runtime executes.
-fn program(arguments: &Inspect) -> Outcome {
+fn program(arguments: &Inspect, stage: InspectStage) -> Outcome {
     let machine = Machine { threads: Some(1), device: None };
     let model = Model::open(
         load::artifact(&arguments.source, &machine)?,
@@ -95,13 +106,13 @@ fn program(arguments: &Inspect) -> Outcome {
     )?;
     let entries: Vec<&EntryProgram> = model.program().entries.iter().collect();
     let entries = only(entries, |entry| entry.name.as_str(), arguments.entry.as_deref())?;
-    if arguments.stage == InspectStage::Kernels {
+    if stage == InspectStage::Kernels {
         for (number, weight) in model.program().weights.iter().enumerate() {
             println!("w{number} = {weight}");
         }
     }
     for entry in entries {
-        match arguments.stage {
+        match stage {
             InspectStage::Plan => plan(&entry.name, &model.plan(&entry.name, EXTENTS)?),
             InspectStage::Asm => assembly(entry)?,
             _ => print!("\n{entry}"),

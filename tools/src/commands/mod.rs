@@ -5,6 +5,7 @@ mod bench;
 mod compile;
 mod demo;
 mod devices;
+mod dry_run;
 mod encode;
 mod inspect;
 mod load;
@@ -13,6 +14,7 @@ mod output;
 mod profile;
 mod run;
 mod source;
+mod tensors;
 mod verify;
 mod workload;
 
