@@ -95,9 +95,9 @@ fn chosen(artifact: &Path, choice: &[i32], options: session::Options) -> Result<
     let model = Model::open(artifact, options).unwrap();
     let is_stack = |form: &WeightForm| matches!(form, WeightForm::Stack { count: EXPERTS, .. });
     assert!(matches!(model.program().weights.as_slice(), [weight] if is_stack(&weight.form)));
-    let (x, rows) = (rows_of_x(choice.len()), [choice.len()]);
+    let (x, rows, shape) = (rows_of_x(choice.len()), [choice.len()], [choice.len(), SHAPE[1]]);
     let mut session = model.smallest_session()?;
-    let inputs = [("x", TensorRef::f32(&[choice.len(), SHAPE[1]], &x)?), ("i", TensorRef::i32(&rows, choice)?)];
+    let inputs = [("x", TensorRef::f32(&shape, &x)?), ("i", TensorRef::i32(&rows, choice)?)];
     let outputs = session.run("forward", &inputs)?;
     Ok(outputs.get("y").unwrap().as_f32()?.to_vec())
 }
@@ -105,9 +105,9 @@ fn chosen(artifact: &Path, choice: &[i32], options: session::Options) -> Result<
 /// The rows that are chosen of the products with each matrix.
 fn expected(artifact: &Path, choice: &[i32]) -> Vec<f32> {
     let model = Model::open(artifact, session::Options::default()).unwrap();
-    let x = rows_of_x(choice.len());
+    let (x, shape) = (rows_of_x(choice.len()), [choice.len(), SHAPE[1]]);
     let mut session = model.smallest_session().unwrap();
-    let outputs = session.run("forward", &[("x", TensorRef::f32(&[choice.len(), SHAPE[1]], &x).unwrap())]).unwrap();
+    let outputs = session.run("forward", &[("x", TensorRef::f32(&shape, &x).unwrap())]).unwrap();
     let each = ["y0", "y1", "y2"].map(|name| outputs.get(name).unwrap().as_f32().unwrap().to_vec());
     let row = |(row, &expert): (usize, &i32)| each[expert as usize][row * SHAPE[0]..][..SHAPE[0]].to_vec();
     choice.iter().enumerate().flat_map(row).collect()

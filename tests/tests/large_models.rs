@@ -31,7 +31,7 @@ fn compiled(config: &Value, shapes: BTreeMap<String, Vec<usize>>) -> (usize, Pro
         generation: None,
         pooling: None,
         max_input: None,
-        shapes: shapes.clone(),
+        shapes: Some(shapes.clone()),
         same_values: &|_, _| false,
     };
     let mut module = models::build(sources).unwrap().module;

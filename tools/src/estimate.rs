@@ -63,6 +63,7 @@ fn kernel(program: &Program, body: &KernelBody, binding: &Binding<'_>) -> Result
     let size = |dim: &castiron_ir::Dim| Ok(dim.evaluate(&binding)? as f64);
     let product = |dims: &[castiron_ir::Dim]| dims.iter().map(size).product::<Result<f64, DimError>>();
     Ok(match body {
+        // Of a stack, each row takes one matrix.
         KernelBody::Matmul(matmul) => match program.weights[matmul.weight as usize].form.matrices() {
             Some((_, matrix)) => 2.0 * product(&matmul.space)? * matrix.k as f64 * matrix.groups as f64,
             None => 0.0,

@@ -95,14 +95,18 @@ impl<'a> Inventory<'a> {
         (from.to_owned(), to.to_owned())
     }
 
-    /// Notes that the model uses a tensor of that shape.
-    pub fn request(&self, name: &str, shape: &[&Size]) {
+    /// Notes that the model uses a tensor of that shape; gives whether there is one of that
+    /// name, as far as is known.
+    pub fn request(&self, name: &str, shape: &[&Size]) -> bool {
         let mut record = self.record.borrow_mut();
         let expected: Vec<usize> = shape.iter().map(|s| s.value()).collect();
+        let Some(shapes) = &self.shapes else {
+            record.used.insert(name.to_owned(), expected);
+            return true;
+        };
         if record.used.insert(name.to_owned(), expected.clone()).is_some() {
-            return;
+            return shapes.contains_key(name);
         }
-        let Some(shapes) = &self.shapes else { return };
         match shapes.get(name) {
             None => record.missing.push(name.to_owned()),
             Some(found) if *found != expected => {
@@ -112,6 +116,7 @@ impl<'a> Inventory<'a> {
             }
             Some(_) => {}
         }
+        shapes.contains_key(name)
     }
 
     /// The tensors that were asked for, with their shapes by the config.

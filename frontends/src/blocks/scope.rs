@@ -14,6 +14,8 @@ use super::{Context, Inventory, Size};
 
 /// Name of the loop index in templates of tensor and state names.
 const INDEX: &str = "i";
+/// Missing tensors of one template after which no more are looked for.
+const MOST_MISSING: usize = 10_000;
 /// Name of the index that counts the tensors of a stack.
 const STACK_INDEX: &str = "e";
 
@@ -116,10 +118,14 @@ impl<'a> ModelBuilder<'a> {
 
     /// Notes that the model uses a tensor in every layer, or so many.
     fn request(&self, template: &str, count: usize, shape: &[&Size]) {
+        let mut missing = 0;
         for (i, e) in (0..self.layer.iterations.unwrap_or(1)).flat_map(|i| (0..count).map(move |e| (i, e))) {
             match self.instance(template, i, e) {
-                Ok(name) => self.tensors.request(&name, shape),
+                Ok(name) => missing += usize::from(!self.tensors.request(&name, shape)),
                 Err(error) => self.builder.fail("param", error.to_string()),
+            }
+            if missing > MOST_MISSING {
+                return;
             }
         }
     }

@@ -6,6 +6,9 @@ use crate::blocks::{
 };
 use crate::config::ConfigReader;
 
+/// Most experts of a layer, which a builder counts through.
+const MOST_EXPERTS: usize = 1 << 14;
+
 /// What families with experts differ in.
 pub(super) struct Mixture {
     /// Width inside an expert.
@@ -24,9 +27,13 @@ pub(super) struct Mixture {
 
 /// Experts with the activation of a decoder's gated perceptrons.
 pub(super) fn experts(config: &ConfigReader<'_>, model: &Decoder, mixture: Mixture) -> Result<FeedForward, ModelError> {
-    let count =
-        ["num_local_experts", "num_experts", "n_routed_experts"].into_iter().find(|key| config.get(key).is_some());
-    let count = config.extent(count.unwrap_or("num_experts"))?;
+    let is_there = |key: &&str| config.get(key).is_some();
+    let key = ["num_local_experts", "num_experts", "n_routed_experts"].into_iter().find(is_there);
+    let key = key.unwrap_or("num_experts");
+    let count = config.extent(key)?;
+    if count.value() > MOST_EXPERTS {
+        return Err(config.invalid(key, &format!("at most {MOST_EXPERTS} experts")).into());
+    }
     let chosen = config.size("num_experts_per_tok")?.unwrap_or(mixture.chosen);
     if chosen > count.value() {
         return Err(config.invalid("num_experts_per_tok", &format!("at most {} experts", count.value())).into());

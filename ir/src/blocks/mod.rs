@@ -303,7 +303,7 @@ fn iq4_xs(raw: &[u8], block: &mut Block) {
 fn tq1_0(raw: &[u8], block: &mut Block) {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     block.d = half(raw, 52);
-    let digit = |byte: u8, place: usize| (u16::from(byte.wrapping_mul(POWERS[place])) * 3 >> 8) as i8 - 1;
+    let digit = |byte: u8, place: usize| ((u16::from(byte.wrapping_mul(POWERS[place])) * 3) >> 8) as i8 - 1;
     for (i, out) in block.integers.iter_mut().enumerate() {
         *out = match i {
             0..160 => digit(raw[i % 32], i / 32),
