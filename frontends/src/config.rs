@@ -56,6 +56,7 @@ const HARMLESS: &[&str] = &[
     "_num_labels",
     "architectures",
     "auto_map",
+    "aux_loss_alpha",
     "bos_token_id",
     "chunk_size_feed_forward",
     "cls_token_id",
@@ -65,6 +66,7 @@ const HARMLESS: &[&str] = &[
     "down_scale_factor",
     "dtype",
     "eos_token_id",
+    "ep_size",
     "finetuning_task",
     "fused_bias_fc",
     "gap_size",
@@ -82,9 +84,11 @@ const HARMLESS: &[&str] = &[
     "net_structure_type",
     "num_labels",
     "num_memory_blocks",
+    "num_nextn_predict_layers",
     "output_attentions",
     "output_hidden_states",
     "output_past",
+    "output_router_logits",
     "pad_token_id",
     "pooler_fc_size",
     "pooler_num_attention_heads",
@@ -96,7 +100,10 @@ const HARMLESS: &[&str] = &[
     "reference_compile",
     "repad_logits_with_grad",
     "return_dict",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
+    "seq_aux",
     "sparse_pred_ignore_index",
     "sparse_prediction",
     "summary_activation",
@@ -238,6 +245,16 @@ impl<'a> ConfigReader<'a> {
     /// Another value.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
         self.typed(key, "a string", Value::as_str)
+    }
+
+    /// A list of non-negative integers; none if there is none.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn numbers(&self, key: &str) -> Result<Vec<usize>, ConfigError> {
+        let number = |v: &Value| usize::try_from(v.as_u64()?).ok();
+        let numbers = |v: &Value| v.as_array()?.iter().map(number).collect();
+        Ok(self.typed(key, "a list of non-negative integers", numbers)?.unwrap_or_default())
     }
 
     /// An activation by transformers' name.

@@ -12,7 +12,7 @@ use crate::dim::Dim;
 use crate::graph::{Region, ValueId};
 use crate::op::{
     Binary, BinaryOp, Broadcast, Cast, Concat, Constant, Dot, Gather, Iota, Op, OpDef, Pad, Param, Reduce, ReduceKind,
-    Repeat, Reshape, Select, Slice, StateRead, StateUpdate, Transpose, TypeError, Unary, UnaryOp, Window,
+    Repeat, Reshape, Select, Slice, StateRead, StateUpdate, TopK, Transpose, TypeError, Unary, UnaryOp, Window,
 };
 use crate::types::{DType, Type};
 
@@ -89,7 +89,13 @@ impl Builder {
 
     /// A checkpoint tensor.
     pub fn param(&self, name: impl Into<String>, shape: impl IntoIterator<Item = usize>) -> Value {
-        self.apply(Param { name: name.into(), stored: None, ty: Type::f32(shape) }, &[])
+        self.apply(Param { name: name.into(), stack: None, stored: None, ty: Type::f32(shape) }, &[])
+    }
+
+    /// Checkpoint tensors of one shape as one; `index` in their name counts the first axis.
+    pub fn param_stack(&self, name: impl Into<String>, index: &str, shape: impl IntoIterator<Item = usize>) -> Value {
+        let stack = Some(index.to_owned());
+        self.apply(Param { name: name.into(), stack, stored: None, ty: Type::f32(shape) }, &[])
     }
 
     /// A rank-0 constant.
@@ -314,6 +320,25 @@ impl Value {
     /// Slices at indices along an axis.
     pub fn gather(&self, axis: usize, indices: &Value) -> Value {
         self.apply(Gather { axis, batch: None }, &[indices])
+    }
+
+    /// The `k` largest elements of each row of the last axis and their indices, in descending order.
+    pub fn top_k(&self, k: usize) -> (Value, Value) {
+        let mut results = self.builder.apply_all(TopK { k }, &[self]).into_iter();
+        let poison = || self.clone();
+        (results.next().unwrap_or_else(poison), results.next().unwrap_or_else(poison))
+    }
+
+    /// The logistic function.
+    pub fn sigmoid(&self) -> Value {
+        self.unary(UnaryOp::Sigmoid)
+    }
+
+    /// `x · Wᵀ` with a weight for each row: `x: [B.., k]` with `W: [B.., C.., n, k]` → `[B.., C.., n]`, where `B` are
+    /// `shared` axes.
+    pub fn chosen_linear(&self, weights: &Value, shared: usize) -> Value {
+        let contract = vec![(shared, weights.rank().saturating_sub(1))];
+        self.apply(Dot { batch: (0..shared).map(|axis| (axis, axis)).collect(), contract }, &[weights])
     }
 
     /// `self · Wᵀ` with a weight of shape `[n, k]`.

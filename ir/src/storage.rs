@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::blocks::{self, BlockFormat};
 use crate::graph::{Module, Region};
-use crate::op::Op;
+use crate::op::{Op, Param};
 use crate::template;
 use crate::types::DType;
 
@@ -88,7 +88,7 @@ pub fn annotate(module: &mut Module, source: &dyn TensorSource) {
 fn annotate_region(region: &mut Region, index: Option<(&str, usize)>, source: &dyn TensorSource) {
     for node in &mut region.nodes {
         match &mut node.op {
-            Op::Param(param) => param.stored = stored(&param.name, index, source),
+            Op::Param(param) => param.stored = stored(param, index, source),
             Op::Repeat(repeat) => {
                 let index = repeat.index.clone();
                 annotate_region(&mut repeat.body, Some((&index, repeat.count)), source);
@@ -98,13 +98,19 @@ fn annotate_region(region: &mut Region, index: Option<(&str, usize)>, source: &d
     }
 }
 
-fn stored(template: &str, index: Option<(&str, usize)>, source: &dyn TensorSource) -> Option<String> {
-    let storage_of = |instance: usize| {
-        let value = |name: &str| index.filter(|(index, _)| *index == name).map(|_| instance);
-        Some(source.layout(&template::expand(template, &value).ok()?)?.0)
+fn stored(param: &Param, index: Option<(&str, usize)>, source: &dyn TensorSource) -> Option<String> {
+    let storage_of = |(instance, at): (usize, usize)| {
+        let is_stack = |name: &str| param.stack.as_deref() == Some(name);
+        let value = |name: &str| match index {
+            _ if is_stack(name) => Some(at),
+            Some((index, _)) if index == name => Some(instance),
+            _ => None,
+        };
+        Some(source.layout(&template::expand(&param.name, &value).ok()?)?.0)
     };
     let instances = index.map_or(1, |(_, count)| count);
-    let mut storages: Vec<Storage> = (0..instances).map(storage_of).collect::<Option<_>>()?;
+    let all = (0..instances).flat_map(|instance| (0..param.count()).map(move |at| (instance, at)));
+    let mut storages: Vec<Storage> = all.map(storage_of).collect::<Option<_>>()?;
     if storages.iter().all(|storage| *storage == storages[0]) {
         storages.truncate(1);
     }

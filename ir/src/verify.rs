@@ -152,7 +152,11 @@ impl<'a> Checker<'a> {
 
     fn op(&mut self, op: &'a Op, results: &[Type]) -> Result<(), VerifyError> {
         match op {
-            Op::Param(p) => self.template(&p.name)?,
+            Op::Param(p) => {
+                self.indices.extend(p.stack.as_deref());
+                self.template(&p.name)?;
+                self.indices.truncate(self.indices.len() - usize::from(p.stack.is_some()));
+            }
             Op::StateRead(s) => self.state(&s.state, &results[0], false)?,
             Op::StateUpdate(s) => self.state(&s.state, &results[0], true)?,
             Op::StateWrite(s) => self.state(&s.state, &results[0], true)?,

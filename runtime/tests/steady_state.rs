@@ -52,7 +52,7 @@ fn space(columns: i64) -> Vec<Dim> {
 
 fn matmul(columns: i64, x: View, weight: &Place, epilogue: RowOperands) -> KernelBody {
     let Place::Weight(weight) = *weight else { panic!("a weight") };
-    KernelBody::Matmul(Matmul { space: space(columns), x, weight, epilogue })
+    KernelBody::Matmul(Matmul { space: space(columns), x, weight, chosen: None, epilogue })
 }
 
 /// A decoder of four layers with two heads: `logits[b, s, VOCABULARY]` of `tokens[b, s]` after `past[b]`.
@@ -90,6 +90,7 @@ fn decoder() -> Fixture {
         past: Some(of(DType::I32, view(Place::Input(1), [1]))),
         mask: None,
         bias: None,
+        sinks: None,
         out: heads(&m),
         scale: 0.25,
         soft_cap: None,

@@ -1,5 +1,7 @@
 //! Every reference folder is complete: a checkpoint, and named inputs and finite outputs.
 
+use std::path::Path;
+
 use castiron_tests::fixture::folders;
 use safetensors::{Dtype, SafeTensors};
 
@@ -8,9 +10,13 @@ fn every_folder_holds_a_checkpoint_and_its_reference() {
     let folders = folders();
     assert!(folders.len() >= 50, "only {} fixtures", folders.len());
     for folder in folders {
-        let holds = |name: &str| folder.join(name).is_file();
-        let weights = ["model.safetensors", "model.safetensors.index.json", "model.gguf"];
-        assert!(weights.iter().any(|n| holds(n)), "{} holds no checkpoint", folder.display());
+        let is_weights = |path: &Path| {
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            ["safetensors", "gguf", "bin", "pth", "pt"].contains(&&*extension)
+                && !path.ends_with("reference.safetensors")
+        };
+        let mut files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        assert!(files.any(|path| is_weights(&path)), "{} holds no checkpoint", folder.display());
         let bytes = std::fs::read(folder.join("reference.safetensors"))
             .unwrap_or_else(|e| panic!("{}: reference.safetensors: {e}", folder.display()));
         let tensors = SafeTensors::deserialize(&bytes).expect("reference.safetensors is valid");

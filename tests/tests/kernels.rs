@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use castiron_ir::interpret::{Binding, run_entry};
 use castiron_ir::text::parse_module;
 use castiron_ir::verify::verify;
-use castiron_ir::{DType, Entry, Module, Op, Region, Storage, StoredTensor, Task, Tensor, TensorSource, Type};
+use castiron_ir::{
+    DType, Entry, Module, Op, Region, Storage, StoredTensor, Task, Tensor, TensorSource, Type, template,
+};
 use castiron_runtime::cpu::isa::Isa;
 use castiron_runtime::gpu::Mask;
 use castiron_runtime::program::gpu::AdapterClass;
@@ -25,9 +27,16 @@ impl Params {
         let mut params = HashMap::new();
         for node in &region.nodes {
             if let Op::Param(param) = &node.op {
-                let shape: Vec<usize> = param.ty.shape.iter().map(|d| d.as_constant().unwrap() as usize).collect();
-                let values = noise(param.name.len() as u64 + 31, shape.iter().product());
-                params.insert(param.name.clone(), (shape, values));
+                let mut shape: Vec<usize> = param.ty.shape.iter().map(|d| d.as_constant().unwrap() as usize).collect();
+                if param.stack.is_some() {
+                    shape.remove(0);
+                }
+                for i in 0..param.count() {
+                    let index = |name: &str| (param.stack.as_deref() == Some(name)).then_some(i);
+                    let name = template::expand(&param.name, &index).unwrap();
+                    let values = noise(31 * i as u64 + name.len() as u64 + 31, shape.iter().product());
+                    params.insert(name, (shape.clone(), values));
+                }
             }
         }
         Params(params)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 Config = dict[str, Any]
 Pool = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Samples = Callable[[PreTrainedModel, Tokenizer], dict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Case:
     tokenizer: Callable[[], Tokenizer] | None = None
     """The tokenizer that the folder's files describe."""
 
-    samples: Callable[[PreTrainedModel, Tokenizer], dict] | None = None
+    samples: Samples | None = None
     """What `text.json` holds, if the folder has one."""
 
     @property

@@ -10,8 +10,10 @@ import torch
 import transformers
 from huggingface_hub import save_torch_state_dict
 from safetensors.numpy import save_file
+from transformers.core_model_loading import revert_weight_conversion
 
 from case import Case, Config
+from routing import with_steady_routing
 from vocabularies import as_json
 from weights import randomise
 
@@ -34,6 +36,9 @@ class SafetensorsCase(Case):
 
     edit_tensors: Callable[[Tensors], Tensors] = unchanged
     """Edits the checkpoint's tensors: renames, buffers that older versions stored."""
+
+    as_in_memory: bool = False
+    """Whether tensors are stored as transformers holds them, such as all experts in one, rather than as it saves them."""
 
     dtype: str = "float32"
     """The dtype the checkpoint is stored in; the reference is computed in f32 from the stored values."""
@@ -59,6 +64,9 @@ class SafetensorsCase(Case):
         self.write_config(model, folder)
         tied = model.all_tied_weights_keys
         stored = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+        if not self.as_in_memory:
+            stored = revert_weight_conversion(model, stored)
+        stored = {name: tensor.contiguous().clone() for name, tensor in stored.items()}
         save_torch_state_dict(
             self.edit_tensors(stored),
             folder,
@@ -86,8 +94,13 @@ class SafetensorsCase(Case):
         model_class = getattr(transformers, self.model)
         config = {"config": model_class.config_class(**self.config)} if self.own_config else {}
         model, report = model_class.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=self.attention, output_loading_info=True, **config
+            folder,
+            dtype=torch.float32,
+            attn_implementation=self.attention,
+            experts_implementation="eager",
+            output_loading_info=True,
+            **config,
         )
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")
-        return model.eval()
+        return with_steady_routing(model.eval())

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
+from case import Pool, Samples
 from generation import continue_text
-from pooling import mean_pool_normalised
 from suitability import SMALLEST_GREEDY_MARGIN, Unsuitable
 from vocabularies import CHAT_TEMPLATE, STOP, render_chat
 
@@ -72,15 +72,19 @@ def continuation(model: PreTrainedModel, tokenizer: Tokenizer, ids: list[int]) -
     return {"ids": ids, "new_ids": new, "new_text": tokenizer.decode(new)}
 
 
-def embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
-    """The mean-pooled, normalised embedding of each sentence."""
-    entries = []
-    for text in SENTENCES:
-        ids, outputs = run(model, tokenizer, text)
-        hidden = outputs.last_hidden_state.numpy()
-        vector = mean_pool_normalised(hidden, np.ones(hidden.shape[:2], np.int64))[0]
-        entries.append({"text": text, "ids": ids, "embedding": rounded(vector)})
-    return {"embeddings": entries}
+def embeddings_by(pool: Pool) -> Samples:
+    """What gives the embedding of each sentence, made of hidden states and mask."""
+
+    def embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:
+        entries = []
+        for text in SENTENCES:
+            ids, outputs = run(model, tokenizer, text)
+            hidden = outputs.last_hidden_state.numpy()
+            vector = pool(hidden, np.ones(hidden.shape[:2], np.int64))[0]
+            entries.append({"text": text, "ids": ids, "embedding": rounded(vector)})
+        return {"embeddings": entries}
+
+    return embeddings
 
 
 def classes(model: PreTrainedModel, tokenizer: Tokenizer) -> dict:

@@ -9,9 +9,15 @@ FUNCTIONS = "torch.nn.modules.activation."
 
 
 def sentence_files(
-    width: int, *modes: str, dense: dict[str, np.ndarray] | None = None, function: str = "Tanh", normalise: bool = True
+    width: int,
+    *modes: str,
+    dense: dict[str, np.ndarray] | None = None,
+    function: str = "Tanh",
+    normalise: bool = True,
+    longest: int = 24,
 ) -> dict[str, str]:
-    """The modules of a model that pools by `modes`, then maybe applies a dense layer and scales to unit length."""
+    """The modules of a model that reads `longest` tokens, pools by `modes`, then maybe applies a dense layer and a
+    function, and scales to unit length."""
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     modules += [("Dense", "2_Dense")] * (dense is not None)
     modules += [("Normalize", f"{len(modules)}_Normalize")] * normalise
@@ -24,7 +30,7 @@ def sentence_files(
             ]
         ),
         "1_Pooling/config.json": as_json({"word_embedding_dimension": width} | flags),
-        "sentence_bert_config.json": as_json({"max_seq_length": 24, "do_lower_case": False}),
+        "sentence_bert_config.json": as_json({"max_seq_length": longest, "do_lower_case": False}),
         "config_sentence_transformers.json": as_json(
             {"__version__": {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}}
         ),

@@ -19,12 +19,14 @@ EMBEDDINGS = ("embed", "wte")
 POSITIONS = ("position_embeddings", "wpe")
 HEADS = ("lm_head", "decoder", "classifier", "qa_outputs", "score")
 QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn")
+CORRECTION = "e_score_correction_bias"
 CONV1D = ("c_attn", "c_proj", "c_fc")
 
 
 def randomise(model: torch.nn.Module, generator: np.random.Generator) -> None:
-    """Draw every parameter of `model` anew, in the order of their names."""
-    for name, parameter in sorted(model.named_parameters()):
+    """Draw every parameter of `model` anew, and what routers add to scores, in the order of their names."""
+    corrections = [item for item in model.named_buffers() if item[0].endswith(CORRECTION)]
+    for name, parameter in sorted([*model.named_parameters(), *corrections]):
         values = draw(name, tuple(parameter.shape), generator)
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(values))
@@ -45,7 +47,7 @@ def draw(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> n
 
 def fan_in(name: str, shape: tuple[int, ...]) -> int:
     """The number of inputs of a linear layer; GPT-2's `Conv1D` stores `[in, out]`."""
-    return shape[0] if any(part in name for part in CONV1D) else shape[1]
+    return shape[0] if any(part in name for part in CONV1D) else shape[-1]
 
 
 def gain(name: str) -> float:

@@ -20,14 +20,13 @@ impl Lowering<'_> {
         let Some((node, Op::Attention(op))) = body.producer(result).map(|n| (n, &n.op)) else {
             return Err(LowerError::unsupported("cluster", "an attention cluster without attention"));
         };
-        let views = node.operands.iter().map(|&o| body.argument(o)).collect::<Option<Vec<_>>>();
-        let views = views.ok_or_else(|| LowerError::unsupported("attention", "an operand is no buffer"))?;
+        let views = node.operands.iter().map(|&o| self.operand(body, o)).collect::<Result<Vec<_>, _>>()?;
         let [q, k, v, rest @ ..] = views.as_slice() else {
             return Err(LowerError::unsupported("attention", "q, k or v is missing"));
         };
-        let mut rest = rest.iter().copied();
+        let mut rest = rest.iter();
         let mut next = |wanted: bool| if wanted { rest.next() } else { None };
-        let (past, mask, bias) = (next(op.past), next(op.mask), next(op.bias));
+        let (past, mask, bias, sinks) = (next(op.past), next(op.mask), next(op.bias), next(op.sinks));
         let mask = mask.map(|mask| self.mask(mask, steps));
         let [b, g, r, s, d] = [0, 1, 2, 3, 4].map(|axis| q.shape[axis].clone());
         let extents = [b, g, r, s, k.shape[2].clone(), d, v.shape[3].clone()];
@@ -40,6 +39,7 @@ impl Lowering<'_> {
             past: past.map(over_own),
             mask: mask.as_ref().map(over_own),
             bias: bias.map(|view| view.over(view.strides_over(&scores))),
+            sinks: sinks.map(|view| view.over(view.strides_over(&scores)[..4].to_vec())),
             out: target.over_own_axes(),
             extents,
             scale: op.scale as f32,

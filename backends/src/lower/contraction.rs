@@ -1,6 +1,6 @@
 //! Matmul clusters: products with weights, products of activations, and what follows them.
 
-use castiron_ir::op::{BinaryOp, Dot, GatedMlp, Op};
+use castiron_ir::op::{BinaryOp, ChosenAxes, Dot, GatedMlp, Op};
 use castiron_ir::{Dim, Node, OpDef, Type, ValueId};
 use castiron_runtime::program::row::RowNode;
 use castiron_runtime::program::view::{Place, View};
@@ -25,7 +25,10 @@ impl Lowering<'_> {
         let kernel = match &node.op {
             Op::GatedMlp(op) => self.gated(body, node, op, targets)?,
             Op::Dot(dot) if is_weight_product(body, node, dot) => self.matmul(body, node, dot, targets)?,
-            Op::Dot(dot) => self.product(body, node, dot, targets)?,
+            Op::Dot(dot) => match Chosen::of(body, node, dot) {
+                Some(chosen) => self.stacked(body, node, &chosen, targets)?,
+                None => self.product(body, node, dot, targets)?,
+            },
             op => return Err(LowerError::unsupported(op.name(), "it is no product")),
         };
         steps.push(self.kernels.push(body.label.clone(), kernel));
@@ -40,7 +43,32 @@ impl Lowering<'_> {
         let order: Vec<usize> = dot.free_lhs(x.shape.len()).into_iter().chain([axis]).collect();
         let space = body.ty(node.results[0]).shape.clone();
         let (space, epilogue) = self.sum_epilogue(body, node, &space, false, targets)?;
-        Ok(KernelBody::Matmul(Matmul { space, x: x.transpose(&order).over_own_axes(), weight, epilogue }))
+        Ok(KernelBody::Matmul(Matmul { space, x: x.transpose(&order).over_own_axes(), weight, chosen: None, epilogue }))
+    }
+
+    /// A product whose rows choose their matrix from a stack.
+    fn stacked(
+        &mut self,
+        body: &Body,
+        node: &Node,
+        chosen: &Chosen,
+        targets: &[ValueView],
+    ) -> Result<KernelBody, LowerError> {
+        let x = self.operand(body, chosen.rows)?;
+        let indices = self.operand(body, chosen.indices)?;
+        let ChosenAxes { batch, free, rest, summed, transposed } = &chosen.axes;
+        let matrices = Matrix { expression: body.weight(chosen.stack), transposed: *transposed };
+        let weight = self.weights.stack(matrices, self.index.as_ref());
+        let still = |axes: &[usize]| vec![Dim::from(0); axes.len()];
+        let of_x: Vec<usize> = batch.iter().map(|pair| pair.0).chain(free.iter().copied()).collect();
+        let [of_x, summed] = [of_x, vec![*summed]].map(|axes| x.transpose(&axes).strides);
+        let [shared, own] = [batch.iter().map(|pair| pair.1).collect(), rest.clone()];
+        let [shared, own] = [shared, own].map(|axes: Vec<usize>| indices.transpose(&axes).strides);
+        let x = x.over([of_x, still(rest), summed].concat());
+        let chosen = indices.over([shared, still(free), own, vec![Dim::from(0)]].concat());
+        let space = body.ty(node.results[0]).shape.clone();
+        let (space, epilogue) = self.sum_epilogue(body, node, &space, false, targets)?;
+        Ok(KernelBody::Matmul(Matmul { space, x, weight, chosen: Some(chosen), epilogue }))
     }
 
     fn gated(
@@ -69,7 +97,7 @@ impl Lowering<'_> {
             rows.bind(node.results[0], gated);
             finish(rows, body, targets)?
         };
-        Ok(KernelBody::Matmul(Matmul { space, x: x.over_own_axes(), weight, epilogue }))
+        Ok(KernelBody::Matmul(Matmul { space, x: x.over_own_axes(), weight, chosen: None, epilogue }))
     }
 
     fn product(
@@ -157,6 +185,27 @@ impl Factors {
         strides.splice(batch..batch, vec![Dim::from(0); rows - columns]);
         let k = lhs.shape[batch + rows].clone();
         Ok(Factors { lhs: lhs.over_own_axes(), rhs: rhs.over(strides), k, is_column: columns == 0 })
+    }
+}
+
+/// A product of rows with matrices that are gathered from a stack known at compile time.
+struct Chosen {
+    rows: ValueId,
+    stack: ValueId,
+    indices: ValueId,
+    axes: ChosenAxes,
+}
+
+impl Chosen {
+    fn of(body: &Body, node: &Node, dot: &Dot) -> Option<Chosen> {
+        (0..2).find_map(|side| {
+            let (matrices, rows) = (node.operands[side], node.operands[1 - side]);
+            let gather = body.producer(matrices).filter(|n| matches!(n.op, Op::Gather(_)))?;
+            let (stack, indices) = (gather.operands[0], gather.operands[1]);
+            let is_fit = body.known[stack.index()] && body.ty(stack).rank() == 3;
+            let axes = dot.over_gathered(side, body.ty(rows).rank(), body.ty(indices).rank());
+            Some(Chosen { rows, stack, indices, axes: axes.filter(|_| is_fit)? })
+        })
     }
 }
 

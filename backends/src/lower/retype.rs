@@ -26,8 +26,8 @@ pub fn retype(entries: &mut [EntryProgram], weights: &[Weight]) {
             }
             KernelBody::Scan(scan) => each(&mut scan.operands, fix),
             KernelBody::TopK(top) => fix(&mut top.x),
-            // Its operands are buffers.
-            KernelBody::Attention(_) => {}
+            // Its other operands are buffers.
+            KernelBody::Attention(attention) => attention.sinks.iter_mut().for_each(fix),
         }
     }
 }

@@ -66,12 +66,12 @@ pub enum WeightError {
     TooLarge(String),
 }
 
-/// A matrix `[n, k]` as a kernel reads it.
+/// A matrix `[n, k]` as a kernel reads it, or a stack of them.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// The values, `[n, k]` or, when transposed, `[k, n]`.
+    /// The values, `[n, k]` or, when transposed, `[k, n]`; in a stack after the axis that counts.
     pub expression: WeightExpression,
-    /// Whether the expression's axes are exchanged.
+    /// Whether the expression's last axes are exchanged.
     pub transposed: bool,
 }
 
@@ -79,8 +79,8 @@ impl Matrix {
     /// `n` and `k`.
     pub fn extents(&self) -> [usize; 2] {
         match self.expression.shape()[..] {
-            [n, k] if !self.transposed => [n, k],
-            [k, n] => [n, k],
+            [n, k] | [_, n, k] if !self.transposed => [n, k],
+            [k, n] | [_, k, n] => [n, k],
             _ => [0, 0],
         }
     }
@@ -100,6 +100,21 @@ enum Use {
     Table,
     /// Multiply by it.
     Product,
+    /// Multiply by some of its matrices.
+    Stack,
+}
+
+impl Use {
+    /// Whether one layout can serve both.
+    fn is_like(self, other: Use) -> bool {
+        let is_alone = |wanted| matches!(wanted, Use::Dense | Use::Stack);
+        self == other || !is_alone(self) && !is_alone(other)
+    }
+
+    /// Whether products read it, and nothing else.
+    fn is_product(self) -> bool {
+        matches!(self, Use::Product | Use::Stack)
+    }
 }
 
 /// A weight that kernels have asked for.
@@ -110,11 +125,18 @@ struct Requested {
     wanted: Use,
 }
 
+impl Requested {
+    /// Number of matrices of a stack.
+    fn count(&self) -> Option<usize> {
+        (self.wanted == Use::Stack).then(|| self.groups[0].expression.shape()[0])
+    }
+}
+
 /// The weights that kernels have asked for; equal ones are one.
 #[derive(Debug, Default)]
 pub struct WeightTable {
     requested: Vec<Requested>,
-    numbers: HashMap<(bool, String, usize), u32>,
+    numbers: HashMap<(String, usize), Vec<u32>>,
 }
 
 impl WeightTable {
@@ -133,18 +155,24 @@ impl WeightTable {
         self.request(groups, index, Use::Product)
     }
 
+    /// A stack of matrices, one of which a product chooses for each row.
+    pub fn stack(&mut self, matrices: Matrix, index: Option<&LoopIndex>) -> u32 {
+        self.request(vec![matrices], index, Use::Stack)
+    }
+
     fn request(&mut self, groups: Vec<Matrix>, index: Option<&LoopIndex>, wanted: Use) -> u32 {
         let index = index.filter(|i| groups.iter().any(|g| g.expression.depends_on(i))).cloned();
         let label = groups.iter().map(Matrix::label).collect::<Vec<_>>().join(" | ");
-        let key = (wanted == Use::Dense, label, index.as_ref().map_or(1, |i| i.count));
-        let next = self.requested.len() as u32;
-        let number = *self.numbers.entry(key).or_insert(next);
-        if number == next {
-            self.requested.push(Requested { groups, index, wanted });
-        } else {
-            let known = &mut self.requested[number as usize].wanted;
+        let numbers = self.numbers.entry((label, index.as_ref().map_or(1, |i| i.count))).or_default();
+        let requested = &mut self.requested;
+        if let Some(&number) = numbers.iter().find(|&&n| requested[n as usize].wanted.is_like(wanted)) {
+            let known = &mut requested[number as usize].wanted;
             *known = wanted.max(*known);
+            return number;
         }
+        let number = requested.len() as u32;
+        numbers.push(number);
+        requested.push(Requested { groups, index, wanted });
         number
     }
 
@@ -173,15 +201,17 @@ impl PlannedWeight {
         let [n, k] = r.groups[0].extents();
         let mut encodings: Vec<Encoding> = stored.iter().map(|&s| encoding(format, s, k, r.wanted)).collect();
         let is_uniform = encodings.iter().all(|e| *e == encodings[0]);
-        let encoding = if is_uniform || r.wanted == Use::Product { encodings[0] } else { Encoding::F32 };
-        if is_uniform || r.wanted != Use::Product {
+        let encoding = if is_uniform || r.wanted.is_product() { encodings[0] } else { Encoding::F32 };
+        if is_uniform || !r.wanted.is_product() {
             encodings.clear();
         }
-        let packed = |encoding| WeightForm::Packed(PackedMatrix { encoding, groups: r.groups.len(), n, k });
+        let matrix = PackedMatrix { encoding, groups: r.groups.len(), n, k };
+        let packed = |encoding| WeightForm::Packed(PackedMatrix { encoding, ..matrix });
         let dense = |dtype| WeightForm::Dense { dtype, shape: first.shape() };
         let is_table = first.shape().len() == 2;
         let form = match r.wanted {
             Use::Product => packed(encoding),
+            Use::Stack => WeightForm::Stack { count: r.count().unwrap_or(1), matrix },
             Use::Table if is_table => match encoding {
                 Encoding::F32 => dense(DType::F32),
                 Encoding::F16 => dense(DType::F16),
@@ -207,7 +237,9 @@ impl PlannedWeight {
 /// For each instance, the storage that every stored part of a weight has; `None` if they differ or the
 /// weight is computed.
 fn common_storage(r: &Requested, source: &dyn TensorSource) -> Result<Vec<Option<Storage>>, WeightError> {
-    let groups: Option<Vec<_>> = r.groups.iter().map(payload::parts_of).collect();
+    let numbers: Vec<Option<usize>> = r.count().map_or_else(|| vec![None], |count| (0..count).map(Some).collect());
+    let matrices = r.groups.iter().flat_map(|group| numbers.iter().map(move |&number| (group, number)));
+    let groups: Option<Vec<_>> = matrices.map(|(group, number)| payload::parts_of(group, number)).collect();
     let instances = r.index.as_ref().map_or(1, |i| i.count);
     let Some(groups) = groups else { return Ok(vec![None; instances]) };
     let of_instance = |instance| {

@@ -1,5 +1,7 @@
 //! The bytes of weights.
 
+use std::ops::Range;
+
 use castiron_ir::{BlockFormat, DType, Storage, StoredTensor, TensorSource, template};
 use castiron_runtime::program::WeightForm;
 use castiron_runtime::weights::{Encoding, PackedMatrix, Source};
@@ -7,10 +9,14 @@ use castiron_runtime::weights::{Encoding, PackedMatrix, Source};
 use super::strided::{self, Part};
 use super::{LoopIndex, Matrix, PlannedWeight, WeightError};
 
-/// The stored parts that make up a matrix, row after row; `None` if it has to be computed.
-pub(super) fn parts_of(matrix: &Matrix) -> Option<Vec<Part>> {
+/// The stored parts that make up a matrix, or that number of a stack, row after row; `None` if it has to be
+/// computed.
+pub(super) fn parts_of(matrix: &Matrix, number: Option<usize>) -> Option<Vec<Part>> {
     let (region, value) = matrix.expression.parts();
-    let mut parts = strided::parts(region, &region.definitions(), value)?;
+    let mut parts = match number {
+        None => strided::parts(region, &region.definitions(), value)?,
+        Some(number) => strided::element(region, &region.definitions(), value, number)?,
+    };
     if matrix.transposed {
         let [part] = parts.as_mut_slice() else { return None };
         part.shape.reverse();
@@ -33,7 +39,11 @@ pub(super) fn storage(
 }
 
 fn instance_name(part: &Part, index: Option<&LoopIndex>, instance: usize) -> Result<String, WeightError> {
-    Ok(template::expand(&part.name, &|name| index.filter(|i| i.name == name).map(|_| instance))?)
+    let value = |name: &str| match &part.at {
+        Some((stack, number)) if stack == name => Some(*number),
+        _ => index.filter(|i| i.name == name).map(|_| instance),
+    };
+    Ok(template::expand(&part.name, &value)?)
 }
 
 fn check_shape(name: String, part: &Part, found: &[usize]) -> Result<String, WeightError> {
@@ -71,27 +81,28 @@ enum Rows<'a> {
 struct StoredRows<'a> {
     part: Part,
     tensor: StoredTensor<'a>,
-    /// All values, when rows are no runs of them.
+    /// All values of the part's range, when rows are no runs of blocks.
     decoded: Option<Vec<f32>>,
 }
 
 impl<'a> Rows<'a> {
     fn new(
-        matrix: &Matrix,
+        (matrix, number): (&Matrix, Option<usize>),
         source: &'a dyn TensorSource,
         index: Option<&LoopIndex>,
         instance: usize,
     ) -> Result<Rows<'a>, WeightError> {
-        let Some(parts) = parts_of(matrix) else {
+        let Some(parts) = parts_of(matrix, number) else {
             let at = index.map(|i| (i.name.as_str(), instance));
             let tensor = matrix.expression.evaluate(source, at)?;
             let [n, k] = matrix.extents();
             let position = |i: usize| if matrix.transposed { i % k * n + i / k } else { i };
-            return Ok(Rows::Computed((0..tensor.data.len()).map(|i| tensor.data[position(i)] as f32).collect()));
+            let data = &tensor.data[number.unwrap_or(0) * n * k..][..n * k];
+            return Ok(Rows::Computed((0..n * k).map(|i| data[position(i)] as f32).collect()));
         };
         let rows = |part: Part| {
             let tensor = stored(source, &part, index, instance)?;
-            let decoded = (!part.has_rows_of_blocks(tensor.storage)).then(|| decode(&tensor));
+            let decoded = (!part.has_rows_of_blocks(tensor.storage)).then(|| decode(&tensor, part.range()));
             Ok(StoredRows { part, tensor, decoded })
         };
         Ok(Rows::Stored(parts.into_iter().map(rows).collect::<Result<_, WeightError>>()?))
@@ -115,7 +126,8 @@ impl<'a> Rows<'a> {
                 let run = rows[at].part.row(row);
                 match &rows[at].decoded {
                     Some(values) => {
-                        out.iter_mut().enumerate().for_each(|(i, out)| *out = values[run.start + i * run.step]);
+                        let first = run.start - rows[at].part.range().start;
+                        out.iter_mut().enumerate().for_each(|(i, out)| *out = values[first + i * run.step]);
                     }
                     None => rows[at].tensor.read(run.start, out),
                 }
@@ -146,10 +158,14 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn decode(tensor: &StoredTensor<'_>) -> Vec<f32> {
-    let mut values = vec![0.0; tensor.shape.iter().product()];
-    tensor.read(0, &mut values);
-    values
+/// Some elements of a tensor.
+fn decode(tensor: &StoredTensor<'_>, range: Range<usize>) -> Vec<f32> {
+    let (block, _) = tensor.storage.block();
+    let (start, end) = (range.start / block * block, range.end.next_multiple_of(block));
+    let mut values = vec![0.0; end - start];
+    tensor.read(start, &mut values);
+    values.truncate(range.end - start);
+    values.split_off(range.start - start)
 }
 
 impl PlannedWeight {
@@ -159,7 +175,12 @@ impl PlannedWeight {
     /// Tensors that are missing or of another shape, expressions without value.
     pub fn write(&self, source: &dyn TensorSource, instance: usize, out: &mut [u8]) -> Result<(), WeightError> {
         match self.weight.form_of(instance) {
-            WeightForm::Packed(matrix) => self.pack(&matrix, source, instance, out),
+            WeightForm::Packed(matrix) => self.pack(&matrix, None, source, instance, out),
+            WeightForm::Stack { count, matrix } => {
+                let size = out.len() / count.max(1);
+                let mut each = out.chunks_exact_mut(size.max(1)).enumerate();
+                each.try_for_each(|(number, out)| self.pack(&matrix, Some(number), source, instance, out))
+            }
             WeightForm::Dense { dtype, .. } => {
                 encode_dense(dtype, &self.values(source, instance)?, out);
                 Ok(())
@@ -169,7 +190,7 @@ impl PlannedWeight {
 
     /// All values in row-major order.
     fn values(&self, source: &dyn TensorSource, instance: usize) -> Result<Vec<f32>, WeightError> {
-        if let Some(parts) = parts_of(&self.groups[0])
+        if let Some(parts) = parts_of(&self.groups[0], None)
             && let Some(values) = self.flatten(parts, source, instance)?
         {
             return Ok(values);
@@ -192,7 +213,7 @@ impl PlannedWeight {
             if part.shape != part.stored_shape || part.offset != 0 || part.strides.last() != Some(&1) {
                 return Ok(None);
             }
-            values.extend(decode(&tensor));
+            values.extend(decode(&tensor, part.range()));
         }
         Ok(Some(values))
     }
@@ -200,6 +221,7 @@ impl PlannedWeight {
     fn pack(
         &self,
         matrix: &PackedMatrix,
+        number: Option<usize>,
         source: &dyn TensorSource,
         instance: usize,
         out: &mut [u8],
@@ -208,7 +230,7 @@ impl PlannedWeight {
         let groups: Vec<Rows<'_>> = self
             .groups
             .iter()
-            .map(|group| Rows::new(group, source, self.index.as_ref(), instance))
+            .map(|group| Rows::new((group, number), source, self.index.as_ref(), instance))
             .collect::<Result<_, _>>()?;
         let size = matrix.panel_bytes().unwrap_or(0).max(1);
         out.par_chunks_mut(size).enumerate().try_for_each(|(i, out)| {

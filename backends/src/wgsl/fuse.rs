@@ -65,7 +65,13 @@ pub(super) fn norm_and_product(entry: &EntryProgram, first: u32, second: u32) ->
     // A workgroup may write while others still read the row.
     let reads: Vec<Place> = rows.operands.inputs.iter().map(|view| view.place.clone()).collect();
     let is_apart = matmul.epilogue.outputs.iter().all(|view| !reads.contains(&view.place));
-    let is_fit = !program.is_map() && varies && *out == matmul.x && outer == outer_of_rows && is_own && others;
+    let is_fit = matmul.chosen.is_none()
+        && !program.is_map()
+        && varies
+        && *out == matmul.x
+        && outer == outer_of_rows
+        && is_own
+        && others;
     (is_fit && is_apart).then_some((rows, matmul))
 }
 

@@ -20,7 +20,7 @@ use castiron_runtime::weights::{Encoding, PANEL, PackedMatrix};
 
 use super::WgslFault;
 use super::factor::{FromNorm, FromRows, FromTile};
-use super::operand::{Operand, Operands};
+use super::operand::{Operand, Operands, address};
 use super::panel::{Chunk, Panels, QUAD, Walk, Work};
 use super::rows::{Given, write_element};
 use super::shader::{Writer, dim_text};
@@ -84,6 +84,13 @@ pub(super) fn methods(matrix: &PackedMatrix, rows: &Dim) -> Vec<(Condition, Meth
     methods
 }
 
+/// The ways to compute a product whose rows choose their weights: row by row.
+pub(super) fn methods_of_stack(matrix: &PackedMatrix) -> Vec<(Condition, Method)> {
+    let mut methods = methods(matrix, &Dim::from(1));
+    methods.iter_mut().for_each(|(condition, _)| condition.at_most = None);
+    methods
+}
+
 /// A product being written.
 struct Product<'a> {
     space: Space,
@@ -103,7 +110,8 @@ pub(super) fn write_matmul(
     norm: Option<(u32, &Rows)>,
 ) -> Result<(Vec<(Dim, u32)>, u32), WgslFault> {
     let panels = Panels::bind(w, matmul.weight, matrix, chunk)?;
-    let space = Space::new(&matmul.space, &matmul.epilogue, vec![matmul.x.clone()]);
+    let others = std::iter::once(&matmul.x).chain(&matmul.chosen).cloned().collect();
+    let space = Space::new(&matmul.space, &matmul.epilogue, others);
     let rows = match method {
         Method::Wide { rows, .. } => rows,
         Method::Shared => (8 / matrix.groups).max(1),
@@ -139,7 +147,8 @@ impl Product<'_> {
         w.line(format!("if (row >= {rows} || column >= {columns}u) {{ return; }}"));
         let outer = self.space.outer_indices(w, "row", "i");
         let sums: Vec<String> = (0..self.matrix.groups).map(|g| format!("sum{g}")).collect();
-        write_element(w, &self.space, &outer, "column", Given { values: &sums, views: 1 })?;
+        let views = self.space.others.len();
+        write_element(w, &self.space, &outer, "column", Given { values: &sums, views })?;
         w.operand = 0;
         let parameters: Vec<String> = sums.iter().map(|sum| format!("{sum}: f32")).collect();
         w.end_function(&format!("finish(row: u32, column: u32, {})", parameters.join(", ")), suspended);
@@ -210,9 +219,40 @@ impl Product<'_> {
         Ok(())
     }
 
-    /// Panels of this chunk.
+    /// Panels that a row is multiplied with.
     fn panel_count(&self) -> usize {
-        self.chunk.end - self.chunk.first
+        if self.is_stack() { self.chunk.panels } else { self.chunk.end - self.chunk.first }
+    }
+
+    /// The first of them.
+    fn first_panel(&self) -> usize {
+        if self.is_stack() { 0 } else { self.chunk.first }
+    }
+
+    fn is_stack(&self) -> bool {
+        self.space.others.len() > 1
+    }
+
+    /// Writes where the panels begin that the row `first_row` chooses, if it chooses; gives the number of a panel
+    /// counted from the first that is bound. A workgroup whose row chooses what is not bound ends.
+    fn write_choice(&self, w: &mut Writer<'_>, panel: &str) -> Result<String, WgslFault> {
+        let [_, chosen] = self.space.others.as_slice() else { return Ok(panel.to_owned()) };
+        let outer = self.space.outer_indices(w, "first_row", "c");
+        w.operand = 1;
+        let address = address(w, chosen, &outer)?;
+        let place = w.place(&chosen.place, "i32")?;
+        let mut number = w.checked_index(&format!("{place}[{address}]"), &format!("{}u", self.chunk.count))?;
+        w.operand = 0;
+        if !self.chunk.is_whole() {
+            w.shared("choice", "u32");
+            w.line(format!("if (local == 0u) {{ choice = {number}; }}"));
+            number = "workgroupUniformLoad(&choice)".to_owned();
+        }
+        w.line(format!("let matrix = {number};"));
+        if !self.chunk.is_whole() {
+            w.line(format!("if (matrix < {}u || matrix >= {}u) {{ return; }}", self.chunk.first, self.chunk.end));
+        }
+        Ok(format!("({}u*(matrix - {}u) + {panel})", self.chunk.panels, self.chunk.first))
     }
 
     fn write_wide(
@@ -230,9 +270,10 @@ impl Product<'_> {
         w.line(format!("let is_mine = {size}u*(group % {across}u) + local < {quads}u;"));
         w.line(format!("let first_row = {}u*(group / {across}u);", self.rows));
         w.line("let quad = place % 4u;");
-        self.panels.write_bases(w, "(place / 4u)");
+        let panel = self.write_choice(w, "(place / 4u)")?;
+        self.panels.write_bases(w, &panel);
         self.write_walk(w, ("0u", 1), norm.map(|space| (space, size)))?;
-        w.line(format!("let column = {}u + 4u*place;", self.chunk.first * PANEL));
+        w.line(format!("let column = {}u + 4u*place;", self.first_panel() * PANEL));
         w.open("if (is_mine)");
         self.write_calls(w, "first_row");
         w.close();
@@ -247,7 +288,8 @@ impl Product<'_> {
         w.line("let slice = local / 4u;");
         w.line(format!("let panel = group % {panels}u;"));
         w.line(format!("let first_row = group / {panels}u;"));
-        self.panels.write_bases(w, "panel");
+        let chosen = self.write_choice(w, "panel")?;
+        self.panels.write_bases(w, &chosen);
         self.write_walk(w, ("slice", GPU_GROUP / 4), norm.map(|space| (space, GPU_GROUP)))?;
         w.shared("slices", &format!("array<vec4<f32>, {GPU_GROUP}>"));
         for g in 0..self.matrix.groups {
@@ -260,7 +302,7 @@ impl Product<'_> {
             }
             w.line(format!("sum{g}_0 = slices[local % 4u];"));
         }
-        w.line(format!("let column = {PANEL}u*(panel + {}u) + 4u*quad;", self.chunk.first));
+        w.line(format!("let column = {PANEL}u*(panel + {}u) + 4u*quad;", self.first_panel()));
         w.open("if (slice == 0u)");
         self.write_calls(w, "first_row");
         w.close();

@@ -275,7 +275,7 @@ impl<'a> Generator<'a> {
         norm: Option<(u32, &Rows)>,
     ) -> Result<Vec<Choice>, WgslFault> {
         let weight = &self.program.weights[matmul.weight as usize];
-        let WeightForm::Packed(matrix) = weight.form else { return Err(WgslFault::NoMemory) };
+        let Some((_, matrix)) = weight.form.matrices() else { return Err(WgslFault::NoMemory) };
         if weight.encodings.is_empty() {
             return self.matmul_with(named, matmul, &matrix, norm);
         }
@@ -299,7 +299,13 @@ impl<'a> Generator<'a> {
     ) -> Result<Vec<Choice>, WgslFault> {
         let rows = Dim::product(&matmul.space[..matmul.space.len() - 1]);
         let mut choices = Vec::new();
-        for (mut condition, method) in matmul::methods(matrix, &rows) {
+        let (methods, chunks) = match self.program.weights[matmul.weight as usize].form {
+            WeightForm::Stack { count, .. } => {
+                (matmul::methods_of_stack(matrix), panel::chunks_of_stack(matrix, count))
+            }
+            _ => (matmul::methods(matrix, &rows), panel::chunks(matrix)),
+        };
+        for (mut condition, method) in methods {
             if norm.is_some() {
                 if !method.is_for_one_row() {
                     continue;
@@ -307,7 +313,7 @@ impl<'a> Generator<'a> {
                 condition.at_most = Some((rows.clone(), 1));
             }
             let mut dispatches = Vec::new();
-            for chunk in panel::chunks(matrix) {
+            for &chunk in &chunks {
                 let mut w = self.writer(named, condition.features);
                 let (grid, size) = matmul::write_matmul(&mut w, matmul, (matrix, chunk), method, norm)?;
                 let what = if norm.is_some() { format!("norm_{}", method.name()) } else { method.name() };

@@ -131,6 +131,8 @@ pub(super) fn load(w: &mut Writer<'_>, view: &View, at: &str) -> Result<String, 
                 return Ok(format!("{}({at})", read_function(w, number, view.dtype)?));
             }
             WeightForm::Dense { .. } => {}
+            // Only products read it.
+            WeightForm::Stack { .. } => return Err(WgslFault::NoMemory),
         }
     }
     let name = w.place(&view.place, word(view.dtype)?)?;

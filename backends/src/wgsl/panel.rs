@@ -51,23 +51,43 @@ pub(super) struct Panels {
     is_f16: bool,
 }
 
-/// A run of panels that is bound at once.
+/// A run of panels, or of the matrices of a stack, that is bound at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub first: usize,
     pub end: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Panels of each: all of a matrix in a stack, else one.
+    pub panels: usize,
+}
+
+impl Chunk {
+    /// Whether it is all of the weight.
+    pub fn is_whole(&self) -> bool {
+        self.first == 0 && self.end == self.count
+    }
 }
 
 /// Cuts a weight into runs of panels that every adapter binds.
 pub(super) fn chunks(matrix: &PackedMatrix) -> Vec<Chunk> {
-    let bytes = panel_bytes(matrix).max(1);
-    let panels = matrix.panels();
+    cut(matrix, matrix.panels(), 1)
+}
+
+/// Cuts a stack into runs of matrices that every adapter binds.
+pub(super) fn chunks_of_stack(matrix: &PackedMatrix, count: usize) -> Vec<Chunk> {
+    cut(matrix, count, matrix.panels())
+}
+
+fn cut(matrix: &PackedMatrix, count: usize, panels: usize) -> Vec<Chunk> {
+    let bytes = (panel_bytes(matrix) * panels as u64).max(1);
     // Parts begin at multiples of 256 bytes, as bindings must.
     let mut most = ((MAX_BINDING_BYTES / bytes) as usize).max(1);
-    while most > 1 && most < panels && !(most as u64 * bytes).is_multiple_of(256) {
+    while most > 1 && most < count && !(most as u64 * bytes).is_multiple_of(256) {
         most -= 1;
     }
-    (0..panels).step_by(most).map(|first| Chunk { first, end: (first + most).min(panels) }).collect()
+    let chunk = |first| Chunk { first, end: (first + most).min(count), count, panels };
+    (0..count).step_by(most).map(chunk).collect()
 }
 
 /// Bytes of the panels of all groups.
@@ -85,9 +105,9 @@ impl Panels {
             Encoding::F16 | Encoding::BF16 => "vec2<u32>",
             _ => "vec4<u32>",
         };
-        let bytes = panel_bytes(matrix);
+        let bytes = panel_bytes(matrix) * chunk.panels as u64;
         let (offset, end) = (chunk.first as u64 * bytes, chunk.end as u64 * bytes);
-        let total = bytes * matrix.panels() as u64;
+        let total = bytes * chunk.count as u64;
         let name = w.part((weight, total), (offset, end - offset), element)?;
         Ok(Panels { matrix: *matrix, name, layout: Layout::of(matrix.encoding), is_f16 })
     }

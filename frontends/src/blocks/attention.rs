@@ -3,7 +3,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{Disentangled, LinearKind, ModelBuilder, Norm, Size};
+use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,11 @@ pub struct Attention {
     pub causal: bool,
     /// How many tokens a token sees at most, itself among them; as many ahead where it sees what comes after it.
     pub window: Option<usize>,
+    /// Whether each head has a score without a key: the tensor `sinks`.
+    pub sinks: bool,
+    /// Whether keys and values are made from one narrow vector for each token; then the projections, their norms
+    /// and `head_dim` do not count.
+    pub latent: Option<Box<Latent>>,
     /// Scores between contents and relative positions.
     pub disentangled: Option<Disentangled>,
 }
@@ -97,6 +102,8 @@ impl Attention {
             soft_cap: None,
             causal: true,
             window: None,
+            sinks: false,
+            latent: None,
             disentangled: None,
         }
     }
@@ -106,22 +113,28 @@ impl ModelBuilder<'_> {
     /// Self-attention. Takes mask, cache position, rotation angles and bias of scores from the context.
     pub fn attention(&self, name: &str, x: &Value, attention: &Attention) -> Value {
         let m = &self.scope(name);
-        let [q, k, v] = m.projections(x, attention);
-        let [mut q, mut k] = m.normalised_heads([q, k], attention);
-        if let Some(table) = attention.rotary {
-            let Some(angles) = m.context.rotary.get(table) else {
-                m.builder.fail("attention", format!("there is no rotary table {table}"));
-                return x.clone();
-            };
-            let of_keys = angles.without_group();
-            let rope = Rope { interleaved: angles.interleaved };
-            q = m.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);
-            k = m.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin]);
+        if let Some(latent) = &attention.latent {
+            return m.latent_attention(x, attention, latent);
         }
+        let [q, k, v] = m.projections(x, attention);
+        let [mut q, k] = m.rotated(m.normalised_heads([q, k], attention), attention);
         if attention.divide_by_layer {
             q = q / m.layer_number();
         }
         m.mixed_heads([&q, &k, &v], attention)
+    }
+
+    /// Queries `[b, s, g, r, d]` and keys `[b, s, g, d]` turned by their positions.
+    pub(super) fn rotated(&self, [q, k]: [Value; 2], attention: &Attention) -> [Value; 2] {
+        let Some(table) = attention.rotary else { return [q, k] };
+        let Some(angles) = self.context.rotary.get(table) else {
+            self.builder.fail("attention", format!("there is no rotary table {table}"));
+            return [q, k];
+        };
+        let of_keys = angles.without_group();
+        let rope = Rope { interleaved: angles.interleaved };
+        let q = self.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);
+        [q, self.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin])]
     }
 
     /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each.
@@ -194,7 +207,24 @@ impl ModelBuilder<'_> {
             k = self.cached("key", 2, &k, past);
             v = self.cached("value", 2, &v, past);
         }
-        let op = op::Attention {
+        let op = self.attention_op(attention, &bias);
+        let sinks = attention.sinks.then(|| {
+            let (g, r) = (q.dim(1), q.dim(2));
+            self.param("sinks", &[&attention.heads]).reshape([1.into(), g, r, 1.into(), 1.into()])
+        });
+        let optional = context.past.iter().chain(&context.mask).chain(&bias).chain(&sinks);
+        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
+        let inner = &attention.heads * &attention.head_dim;
+        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
+        let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
+        let (name, linear) = attention.output;
+        self.linear(name, &mixed, [&inner, &attention.width], linear)
+    }
+
+    /// The op with what the context gives, and a bias.
+    pub(super) fn attention_op(&self, attention: &Attention, bias: &Option<Value>) -> op::Attention {
+        let context = &self.context;
+        op::Attention {
             scale: attention.scale,
             soft_cap: attention.soft_cap,
             causal: attention.causal,
@@ -202,13 +232,7 @@ impl ModelBuilder<'_> {
             past: context.past.is_some(),
             mask: context.mask.is_some(),
             bias: bias.is_some(),
-        };
-        let optional = context.past.iter().chain(&context.mask).chain(&bias);
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
-        let inner = &attention.heads * &attention.head_dim;
-        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
-        let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
-        let (name, linear) = attention.output;
-        self.linear(name, &mixed, [&inner, &attention.width], linear)
+            sinks: attention.sinks,
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Disentangled attention (DeBERTa, arXiv:2006.03654): scores between contents and relative positions.
 
-use castiron_ir::op::{BinaryOp, Constant, Dot};
+use castiron_ir::op::{BinaryOp, Constant, Dot, Extent};
 use castiron_ir::{DType, Dim, Type, Value};
 
+use super::distances::Distances;
 use super::{Attention, LinearKind, ModelBuilder, NamedNorm, Size};
 
 /// A table of relative positions, which layers turn into keys and queries of their own.
@@ -22,9 +23,6 @@ pub struct Disentangled {
     pub queries: Option<(&'static str, LinearKind)>,
 }
 
-/// For each distance of a query from a key, from `-n` to `n`, the row of a table. Beyond, the outermost row.
-pub type Distances = Vec<usize>;
-
 impl ModelBuilder<'_> {
     /// Rows of the table of relative positions, `i32[2s]` each: for keys `s, …, 1 - s` places before a query,
     /// and for those `s, …, 1 - s` places after it.
@@ -34,7 +32,7 @@ impl ModelBuilder<'_> {
         let rows = self.builder.apply(Constant { ty: Type::f32([values.len()]), values }, &[]);
         let s = Dim::symbol("s");
         let place = self.builder.iota([s.clone() * Dim::from(2)], 0);
-        let first = self.builder.apply(castiron_ir::op::Extent { of: s }, &[]);
+        let first = self.builder.apply(Extent { of: s }, &[]);
         [&first - &place, &place - &first].map(|distance| {
             let low = distance.binary(BinaryOp::Max, &distance.constant(-furthest));
             let near = low.binary(BinaryOp::Min, &low.constant(furthest));

@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Convolution, GatedMlp, Mlp, ModelBuilder, Norm};
+use super::{Attention, Convolution, Experts, GatedMlp, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -14,6 +14,8 @@ pub enum FeedForward {
     Plain(Mlp),
     /// A gate and two dense layers.
     Gated(GatedMlp),
+    /// A choice of gated perceptrons.
+    Experts(Box<Experts>),
 }
 
 /// Attention and perceptron with residuals: `y = x + attention(x)`, `y + perceptron(y)`, and the norms
@@ -116,6 +118,7 @@ impl ModelBuilder<'_> {
         match kind {
             FeedForward::Plain(mlp) => self.mlp(name, x, mlp),
             FeedForward::Gated(mlp) => self.gated_mlp(name, x, mlp),
+            FeedForward::Experts(experts) => self.experts(name, x, experts),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
 //! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
-//! [`GatedMlp`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
+//! [`GatedMlp`], [`Experts`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
 //! [`Encoder`], [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
@@ -13,10 +13,13 @@ mod convolution;
 mod decoder;
 mod dense;
 mod disentangled;
+pub mod distances;
 mod embedding;
 mod encoder;
+mod experts;
 pub mod frequencies;
 mod inventory;
+mod latent;
 mod layer;
 mod pooling;
 mod relative;
@@ -31,10 +34,13 @@ pub use context::{Context, Tokens};
 pub use convolution::Convolution;
 pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
-pub use disentangled::{Disentangled, Distances};
+pub use disentangled::Disentangled;
+pub use distances::Distances;
 pub use embedding::{Embedding, Positions, TokenTypes};
 pub use encoder::{Classifier, Encoder, Heads, MaskedHead, Stack, Transform};
+pub use experts::{ExpertGroups, ExpertTensors, Experts, Gating, Router, RouterScores, SharedExpert};
 pub use inventory::{Inventory, SameValues, TensorError};
+pub use latent::{Latent, yarn_score_scale};
 pub use layer::{FeedForward, Layer, NamedNorm};
 pub use pooling::{Pooling, PoolingLayer, PoolingMode};
 pub use relative::RelativeBias;

@@ -3,7 +3,7 @@
 use castiron_ir::op::{BinaryOp, Constant};
 use castiron_ir::{Dim, Type, Value};
 
-use super::disentangled::Distances;
+use super::distances::Distances;
 use super::{ModelBuilder, Size};
 
 /// A table with a number for each head and each class of distances.

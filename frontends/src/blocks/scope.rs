@@ -6,13 +6,16 @@ use std::rc::Rc;
 
 use castiron_ir::op::Extent;
 use castiron_ir::op::fused::FusedOp;
-use castiron_ir::{BuildError, Builder, DType, Dim, Entry, State, Type, Value, template};
+use castiron_ir::template::{self, TemplateError};
+use castiron_ir::{BuildError, Builder, DType, Dim, Entry, State, Type, Value};
 
 use super::runs::{Run, runs};
 use super::{Context, Inventory, Size};
 
 /// Name of the loop index in templates of tensor and state names.
 const INDEX: &str = "i";
+/// Name of the index that counts the tensors of a stack.
+const STACK_INDEX: &str = "e";
 
 /// Writes ops into a region and names their params relative to a scope such as `model.layers.{i}.`.
 /// The blocks are its methods.
@@ -99,15 +102,40 @@ impl<'a> ModelBuilder<'a> {
     /// A tensor of the checkpoint, named relative to the scope.
     pub fn param(&self, name: &str, shape: &[&Size]) -> Value {
         let name = format!("{}{name}", self.scope);
-        let iterations = self.layer.iterations;
-        for i in 0..iterations.unwrap_or(1) {
-            let index = |symbol: &str| (symbol == INDEX && iterations.is_some()).then_some(i);
-            match template::expand(&name, &index) {
-                Ok(instance) => self.tensors.request(&instance, shape),
+        self.request(&name, 1, shape);
+        self.builder.param(name, shape.iter().map(|s| s.value()))
+    }
+
+    /// Tensors of the checkpoint whose names `{e}` counts, `[count, shape..]`.
+    pub(super) fn param_stack(&self, name: &str, count: &Size, shape: &[&Size]) -> Value {
+        let name = format!("{}{name}", self.scope);
+        self.request(&name, count.value(), shape);
+        let extents = [count].into_iter().chain(shape.iter().copied()).map(Size::value);
+        self.builder.param_stack(name, STACK_INDEX, extents)
+    }
+
+    /// Notes that the model uses a tensor in every layer, or so many.
+    fn request(&self, template: &str, count: usize, shape: &[&Size]) {
+        for (i, e) in (0..self.layer.iterations.unwrap_or(1)).flat_map(|i| (0..count).map(move |e| (i, e))) {
+            match self.instance(template, i, e) {
+                Ok(name) => self.tensors.request(&name, shape),
                 Err(error) => self.builder.fail("param", error.to_string()),
             }
         }
-        self.builder.param(name, shape.iter().map(|s| s.value()))
+    }
+
+    /// The name that a template stands for in an iteration.
+    fn instance(&self, template: &str, iteration: usize, number: usize) -> Result<String, TemplateError> {
+        template::expand(template, &|symbol| match symbol {
+            INDEX if self.layer.iterations.is_some() => Some(iteration),
+            STACK_INDEX => Some(number),
+            _ => None,
+        })
+    }
+
+    /// Whether the checkpoint has a tensor of that name, in the first of the layers.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.instance(&format!("{}{name}", self.scope), 0, 0).is_ok_and(|name| self.tensors.has(&name))
     }
 
     /// The layers `name.0`, `name.1`, …, each applied to the result of the one before. Layers that repeat

@@ -22,6 +22,7 @@ fn open(name: &str) -> Checkpoint {
 fn copy(name: &str, files: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files {
+        fs::create_dir_all(folder.path().join(file).parent().unwrap()).unwrap();
         fs::copy(fixture(name).join(file), folder.path().join(file)).unwrap();
     }
     folder
@@ -143,6 +144,32 @@ fn sentence_encoders_say_how_they_pool() {
     assert_eq!(sentence.max_input, Some(24));
     assert_eq!(sentence.pooling, Pooling { normalise: true, ..Pooling::default() });
     assert!(open("bert-base").sentence.is_none());
+    let joined = open("xlm-roberta-sentence");
+    let pooling = joined.sentence.as_ref().unwrap().pooling.clone();
+    assert_eq!(pooling.modes, [PoolingMode::Cls, PoolingMode::Last]);
+    assert_eq!((pooling.layers[0].name.as_str(), pooling.layers[0].width.value()), ("2_Dense.linear", 17));
+    assert_eq!(joined.shape("2_Dense.linear.weight"), Some(&[17, 60][..]));
+}
+
+#[test]
+fn modules_that_are_not_implemented_are_named() {
+    let files = ["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "2_Dense/config.json"];
+    let folder = copy("xlm-roberta-sentence", &files);
+    let error = |file: &str, text: &str| {
+        let kept = fs::read(folder.path().join(file)).unwrap();
+        fs::write(folder.path().join(file), text).unwrap();
+        let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        fs::write(folder.path().join(file), kept).unwrap();
+        message
+    };
+    let module =
+        |kind: &str, path: &str| format!(r#"[{{"type": "sentence_transformers.models.{kind}", "path": "{path}"}}]"#);
+    assert!(error("modules.json", &module("LSTM", "1_LSTM")).contains(r#"a module "LSTM", which is not implemented"#));
+    assert!(error("modules.json", &module("Dense", "../x")).contains("names a folder outside"));
+    let pooling = error("1_Pooling/config.json", r#"{"pooling_mode_attention": true}"#);
+    assert!(pooling.contains(r#"pooling by ["attention"], which is not implemented"#), "{pooling}");
+    let function = error("2_Dense/config.json", r#"{"out_features": 17, "activation_function": "torch.nn.Mish"}"#);
+    assert!(function.contains("`activation_function` is \"torch.nn.Mish\", expected torch's Identity"), "{function}");
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(super) const FAMILY: Family = Family {
     build,
 };
 
+/// Most layers with weights of their own, each of which is written out.
+const MOST_LAYERS: usize = 1000;
+
 const MASKED: MaskedNames = MaskedNames {
     transform: ["predictions.dense", "predictions.LayerNorm"],
     decoder: "predictions.decoder",
@@ -83,6 +86,9 @@ fn layers(config: &ConfigReader<'_>, width: &Size, activation: UnaryOp) -> Resul
     let (groups, inner) = (or_one("num_hidden_groups")?, or_one("inner_group_num")?);
     if groups > all {
         return Err(config.invalid("num_hidden_groups", "at most num_hidden_layers").into());
+    }
+    if groups * inner > MOST_LAYERS {
+        return Err(config.invalid("inner_group_num", &format!("at most {MOST_LAYERS} layers in all groups")).into());
     }
     let mut times = vec![0; groups];
     // In transformers' arithmetic, which decides where groups do not divide the layers.

@@ -3,12 +3,11 @@
 
 use serde_json::Value;
 
-use super::ModelError;
-use super::bert;
 use super::family::{Built, Family, Head, Request};
+use super::{ModelError, bert};
 use crate::blocks::{
     Classifier, Convolution, Disentangled, Distances, Embedding, Encoder, Heads, Layer, LinearKind, MaskedHead, Norm,
-    Projections, Size, Stack, Transform,
+    Projections, Size, Stack, Transform, distances,
 };
 use crate::config::{ConfigError, ConfigReader};
 
@@ -102,9 +101,9 @@ fn masked_head(request: &Request<'_>, table: String, norm: &Norm) -> Result<(Str
     if request.config.flag("legacy", true)? {
         return Ok(bert::MASKED.read(request, &table, activation, norm)?);
     }
+    let transform = Transform::dense("lm_predictions.lm_head.dense", &norm.width, activation);
+    let transform = transform.normed(("lm_predictions.lm_head.LayerNorm", norm.clone()));
     request.config.flag("tie_word_embeddings", true)?;
-    let transform = Transform::dense("lm_predictions.lm_head.dense", &norm.width, activation)
-        .normed(("lm_predictions.lm_head.LayerNorm", norm.clone()));
     let bias = Some("lm_predictions.lm_head.bias".to_owned());
     Ok((table.clone(), MaskedHead { transform, matrix: table, bias }))
 }
@@ -125,28 +124,31 @@ fn layers(
         Version::First => Projections::GroupedWithBiases("self.in_proj", ["self.q_bias", "self.v_bias"]),
         Version::Second => Projections::Separate(["self.query_proj", "self.key_proj", "self.value_proj"]),
     };
-    let mut distances = None;
+    let mut taken = None;
     if config.flag("relative_attention", false)? {
         let (own, rows) = distances_and_rows(config, version)?;
-        distances = Some(own);
+        taken = Some(own);
         attention.disentangled = Some(disentangled(config, version, kinds, rows, prefix, norm)?);
     } else {
         NAMED_ALONE.iter().for_each(|key| _ = config.get(key));
     }
-    refuse_second(config, version, attention.head_dim.value())?;
+    if config.flag("talking_head", false)? {
+        return Err(config.invalid("talking_head", "false"));
+    }
+    if config.size("attention_head_size")?.is_some_and(|size| size != attention.head_dim.value()) {
+        return Err(config.invalid("attention_head_size", "hidden_size / num_attention_heads"));
+    }
     let mut layers = vec![layer; config.layers("num_hidden_layers")?];
     if version == Version::Second {
         layers[0].convolution = convolution(config, prefix, norm)?;
     }
-    Ok((layers, distances))
+    Ok((layers, taken))
 }
 
-/// Which of contents and positions meet.
+/// Whether queries of contents meet keys of positions, and queries of positions keys of contents.
 #[derive(Clone, Copy)]
 struct PositionKinds {
-    /// Queries of contents and keys of positions.
     c2p: bool,
-    /// Queries of positions and keys of contents.
     p2c: bool,
 }
 
@@ -160,23 +162,14 @@ impl PositionKinds {
 fn position_kinds(config: &ConfigReader<'_>) -> Result<PositionKinds, ConfigError> {
     let names: Option<Vec<String>> = match config.get("pos_att_type") {
         None => Some(vec![]),
-        Some(Value::String(text)) => Some(text.to_lowercase().split('|').map(|name| name.trim().to_owned()).collect()),
+        Some(Value::String(text)) => Some(text.to_lowercase().split('|').map(|name| name.trim().into()).collect()),
         Some(Value::Array(list)) => list.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
         Some(_) => None,
     };
-    let mut kinds = PositionKinds { c2p: false, p2c: false };
-    for name in names.ok_or_else(|| config.invalid("pos_att_type", "a list of names"))? {
-        let kind = match name.as_str() {
-            "c2p" => &mut kinds.c2p,
-            "p2c" => &mut kinds.p2c,
-            "" => continue,
-            _ => return Err(config.invalid("pos_att_type", "c2p, p2c or both")),
-        };
-        if std::mem::replace(kind, true) {
-            return Err(config.invalid("pos_att_type", "each name once"));
-        }
-    }
-    Ok(kinds)
+    let names = names.filter(|names| names.iter().all(|name| ["c2p", "p2c", ""].contains(&name.as_str())));
+    let names = names.ok_or_else(|| config.invalid("pos_att_type", "c2p, p2c or both"))?;
+    let names_one = |kind: &str| names.iter().any(|name| name == kind);
+    Ok(PositionKinds { c2p: names_one("c2p"), p2c: names_one("p2c") })
 }
 
 fn disentangled(
@@ -213,17 +206,6 @@ fn disentangled(
     })
 }
 
-/// Refuses what only other code than transformers' computes.
-fn refuse_second(config: &ConfigReader<'_>, version: Version, head_dim: usize) -> Result<(), ConfigError> {
-    match version {
-        Version::First if config.flag("talking_head", false)? => Err(config.invalid("talking_head", "false")),
-        Version::Second if config.size("attention_head_size")?.is_some_and(|size| size != head_dim) => {
-            Err(config.invalid("attention_head_size", "hidden_size / num_attention_heads"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The row of each distance, and how many rows there are: one for each distance up to a limit, or for each class
 /// of distances.
 fn distances_and_rows(config: &ConfigReader<'_>, version: Version) -> Result<(Distances, Size), ConfigError> {
@@ -239,33 +221,11 @@ fn distances_and_rows(config: &ConfigReader<'_>, version: Version) -> Result<(Di
         Version::Second => config.size_or_zero("position_buckets")?.unwrap_or(0),
     };
     if buckets == 0 {
-        let row = |distance: i64| (distance + limit as i64).clamp(0, 2 * limit as i64 - 1) as usize;
-        return Ok((
-            (-(limit as i64)..=limit as i64).map(row).collect(),
-            Size::new(2 * limit, "2·max_relative_positions"),
-        ));
+        return Ok((distances::each(limit), Size::new(2 * limit, "2·max_relative_positions")));
     }
-    let middle = buckets / 2;
-    if middle == 0 || limit <= middle + 1 {
-        return Err(config.invalid("position_buckets", &format!("from 2 to less than twice {limit} - 1 positions")));
-    }
-    let row = |distance: i64| (bucket(distance, middle, limit) + buckets as i64).clamp(0, 2 * buckets as i64 - 1);
-    let ends = |n: i64| row(n) == 2 * buckets as i64 - 1 && row(-n) == 0;
-    let furthest = (limit as i64..2 * MOST_POSITIONS as i64).find(|&n| ends(n)).unwrap_or(limit as i64);
-    let rows = (-furthest..=furthest).map(|distance| row(distance) as usize).collect();
+    let expected = || config.invalid("position_buckets", &format!("from 2 to less than twice {limit} - 1 positions"));
+    let rows = distances::by_logarithm(buckets, limit).ok_or_else(expected)?;
     Ok((rows, Size::new(2 * buckets, "2·position_buckets")))
-}
-
-/// The class of a distance: near ones are their own, further ones share one by the logarithm. In f32, as the
-/// reference has it.
-fn bucket(distance: i64, middle: usize, limit: usize) -> i64 {
-    let size = distance.unsigned_abs() as usize;
-    if size <= middle {
-        return distance;
-    }
-    let scale = (((limit - 1) as f64 / middle as f64) as f32).ln();
-    let share = (size as f32 / middle as f32).ln() / scale;
-    ((share * (middle - 1) as f32).ceil() as i64 + middle as i64) * distance.signum()
 }
 
 /// The convolution beside the first layer.

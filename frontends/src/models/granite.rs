@@ -1,16 +1,39 @@
-//! Granite: LLaMA with factors of embeddings, residuals, attention scores and token scores.
-//! Sources: transformers `models/granite/modeling_granite.py`.
+//! Granite and GraniteMoE: LLaMA with factors of embeddings, residuals, attention scores and token scores, in the
+//! second with mixtures of experts.
+//! Sources: transformers `models/granite/modeling_granite.py`, `models/granitemoe/modeling_granitemoe.py`.
 
 use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
-use crate::blocks::Decoder;
+use super::sparse::{self, Mixture};
+use crate::blocks::{Decoder, ExpertTensors, RouterScores};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "granite",
     architectures: &[("GraniteModel", Head::None), ("GraniteForCausalLM", Head::LanguageModel)],
     build: |request| request.decoder(&read(request)?),
 };
+
+pub(super) const MIXTURE: Family = Family {
+    model_type: "granitemoe",
+    architectures: &[("GraniteMoeModel", Head::None), ("GraniteMoeForCausalLM", Head::LanguageModel)],
+    build: |request| request.decoder(&read_mixture(request)?),
+};
+
+fn read_mixture(request: &Request<'_>) -> Result<Decoder, ModelError> {
+    let mut model = read(request)?;
+    let mixture = Mixture {
+        inner: request.config.extent("intermediate_size")?,
+        router: "router.layer",
+        scores: RouterScores::SoftmaxOfChosen,
+        chosen: 2,
+        normalise: false,
+        tensors: ExpertTensors::Stacked(["input_linear.weight", "output_linear.weight"]),
+    };
+    let experts = sparse::experts(request.config, &model, mixture)?;
+    model.layers.iter_mut().for_each(|layer| layer.feed_forward = ("block_sparse_moe", experts.clone()));
+    Ok(model)
+}
 
 fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;

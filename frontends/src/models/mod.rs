@@ -5,6 +5,7 @@ mod bert;
 mod bloom;
 mod cohere;
 mod deberta;
+mod deepseek;
 mod description;
 mod distilbert;
 mod electra;
@@ -15,11 +16,13 @@ mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
 mod gpt_neox;
+mod gpt_oss;
 mod gptj;
 mod granite;
 mod layer_types;
 mod llama;
 mod mistral;
+mod mixtral;
 mod modernbert;
 mod mpnet;
 mod nomic_bert;
@@ -29,9 +32,11 @@ mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen_moe;
 mod roberta;
 mod rope;
 mod smollm3;
+mod sparse;
 mod stablelm;
 mod starcoder2;
 
@@ -54,6 +59,8 @@ const FAMILIES: &[&Family] = &[
     &cohere::COHERE2,
     &deberta::FIRST,
     &deberta::SECOND,
+    &deepseek::V2,
+    &deepseek::V3,
     &distilbert::FAMILY,
     &electra::FAMILY,
     &falcon::FAMILY,
@@ -64,10 +71,13 @@ const FAMILIES: &[&Family] = &[
     &gpt_bigcode::FAMILY,
     &gpt_neo::FAMILY,
     &gpt_neox::FAMILY,
+    &gpt_oss::FAMILY,
     &gptj::FAMILY,
     &granite::FAMILY,
+    &granite::MIXTURE,
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
     &modernbert::FAMILY,
     &mpnet::FAMILY,
     &nomic_bert::FAMILY,
@@ -77,6 +87,8 @@ const FAMILIES: &[&Family] = &[
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen_moe::QWEN2,
+    &qwen_moe::QWEN3,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,

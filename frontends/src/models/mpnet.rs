@@ -7,7 +7,7 @@ use super::ModelError;
 use super::family::{Built, Family, Head, Request};
 use super::{bert, roberta};
 use crate::blocks::{
-    Classifier, Distances, Embedding, Encoder, Heads, LinearKind, Projections, RelativeBias, Size, Stack, Transform,
+    Classifier, Embedding, Encoder, Heads, LinearKind, Projections, RelativeBias, Size, Stack, Transform, distances,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -25,7 +25,7 @@ pub(super) const FAMILY: Family = Family {
 
 /// Classes of distances that are told apart, whatever the table's rows, and the first distance of the last one.
 const BUCKETS: usize = 32;
-const FURTHEST: i64 = 128;
+const FURTHEST: usize = 128;
 /// The token that positions are counted without, whatever `pad_token_id` says.
 const PADDING: usize = 1;
 
@@ -46,7 +46,7 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
         table: "encoder.relative_attention_bias",
         rows: Size::new(rows, "relative_attention_num_buckets"),
         heads: layer.attention.1.heads.clone(),
-        distances: distances(),
+        distances: distances::of_both_sides(BUCKETS, FURTHEST),
     };
     let transform = Transform::dense("classifier.dense", &model.width, UnaryOp::Tanh);
     let mut model = Encoder {
@@ -60,19 +60,4 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
     };
     roberta::count_from(config, &mut model, PADDING)?;
     request.encoder(&model)
-}
-
-/// The class of each distance of a query from a key: near ones each have their own, further ones share them by
-/// the logarithm; those of keys that come after are apart.
-fn distances() -> Distances {
-    let (half, exact) = (BUCKETS / 2, BUCKETS / 4);
-    let class = |distance: i64| {
-        let (before, n) = (if distance < 0 { half } else { 0 }, distance.unsigned_abs() as usize);
-        if n < exact {
-            return before + n;
-        }
-        let share = (n as f32 / exact as f32).ln() / (FURTHEST as f32 / exact as f32).ln();
-        before + (exact + (share * (half - exact) as f32) as usize).min(half - 1)
-    };
-    (-FURTHEST..=FURTHEST).map(class).collect()
 }

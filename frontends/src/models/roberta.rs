@@ -56,9 +56,8 @@ fn padding(config: &ConfigReader<'_>) -> Result<usize, ConfigError> {
 /// Counts positions from the number after that of the token that pads.
 pub(super) fn count_from(config: &ConfigReader<'_>, model: &mut Encoder, pad: usize) -> Result<(), ConfigError> {
     let rows = model.max_positions.unwrap_or(0);
+    let too_few = || config.invalid("max_position_embeddings", &format!("more than {}, the first position", pad + 1));
+    model.max_positions = Some(rows.checked_sub(pad + 1).filter(|&n| n > 0).ok_or_else(too_few)?);
     model.uncounted = Some(pad as u32);
-    model.max_positions = Some(rows.checked_sub(pad + 1).filter(|&n| n > 0).ok_or_else(|| {
-        config.invalid("max_position_embeddings", &format!("more than {}, the number before the first position", pad))
-    })?);
     Ok(())
 }

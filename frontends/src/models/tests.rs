@@ -86,8 +86,8 @@ fn a_config_without_architectures_is_the_base_model() {
 #[test]
 fn an_unknown_architecture_is_named_with_the_known_ones() {
     let message = error(&with(&llama(), json!({"architectures": ["MambaForCausalLM"]})), &Shapes::new());
-    assert!(message.starts_with("architecture `MambaForCausalLM` is not known; the known families are bert, "));
-    assert!(message.contains(", llama"), "{message}");
+    assert!(message.starts_with("architecture `MambaForCausalLM` is not known; the known families are "));
+    assert!(message.contains(", bert, ") && message.contains(", llama"), "{message}");
     let message = error(&json!({"model_type": "mamba"}), &Shapes::new());
     assert!(message.starts_with("architecture `mamba` is not known"), "{message}");
 }
@@ -184,4 +184,61 @@ fn a_tied_mask_head_takes_the_bias_that_is_stored() {
     assert!(bias(&list(&stored("cls.predictions.bias"), true)).is_empty());
     assert!(!list(&stored("cls.predictions.decoder.bias"), true).iter().any(|n| n.ends_with("predictions.bias")));
     assert!(list(&stored("cls.predictions.bias"), false).contains(&"cls.predictions.decoder.bias".to_owned()));
+}
+
+/// The message of an encoder's config, whose tensors do not matter.
+fn encoder_error(architecture: &str, changes: Value) -> String {
+    let all = json!({
+        "architectures": [architecture], "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 20, "embedding_size": 4,
+    });
+    error(&with(&all, changes), &Shapes::new())
+}
+
+#[test]
+fn switches_of_encoders_are_named() {
+    let bert = |changes| encoder_error("BertModel", changes);
+    assert_eq!(bert(json!({"is_decoder": true})), "config: `is_decoder` is true, expected false");
+    let relative = bert(json!({"position_embedding_type": "relative_key"}));
+    assert_eq!(relative, r#"config: `position_embedding_type` is "relative_key", expected absolute"#);
+    let roberta = encoder_error("RobertaModel", json!({"pad_token_id": 30}));
+    assert!(roberta.starts_with("config: `max_position_embeddings` is 20, expected more than 31"), "{roberta}");
+    let albert = |changes| encoder_error("AlbertModel", changes);
+    assert!(albert(json!({"num_hidden_groups": 3})).contains("expected at most num_hidden_layers"));
+    assert!(albert(json!({"inner_group_num": 9999})).contains("`inner_group_num` is 9999, expected at most"));
+    let choice = encoder_error("ElectraForMultipleChoice", json!({"summary_type": "mean"}));
+    assert_eq!(choice, r#"config: `summary_type` is "mean", expected first"#);
+    let mpnet = encoder_error("MPNetModel", json!({"relative_attention_num_buckets": 16}));
+    assert!(mpnet.contains("`relative_attention_num_buckets` is 16, expected at least 32"), "{mpnet}");
+}
+
+#[test]
+fn switches_of_disentangled_attention_are_named() {
+    let plain = json!({"relative_attention": true, "embedding_size": 8});
+    let first = |changes| encoder_error("DebertaModel", with(&plain, changes));
+    assert_eq!(first(json!({"talking_head": true})), "config: `talking_head` is true, expected false");
+    assert!(first(json!({"pos_att_type": "c2p|p2p"})).contains(r#"`pos_att_type` is "c2p|p2p", expected c2p, p2c"#));
+    assert!(first(json!({"max_relative_positions": 1 << 20})).contains("expected at most 65536"));
+    assert!(first(json!({"embedding_size": 4})).contains("`embedding_size` is 4, expected the same as hidden_size"));
+    let second = |changes| encoder_error("DebertaV2Model", with(&plain, changes));
+    assert!(second(json!({"position_buckets": 64})).starts_with("config: `position_buckets` is 64, expected"));
+    assert!(second(json!({"norm_rel_ebd": "batch_norm"})).contains("expected none or layer_norm"));
+    assert!(second(json!({"conv_kernel_size": 4})).contains("`conv_kernel_size` is 4, expected an odd number"));
+}
+
+#[test]
+fn switches_of_rotary_encoders_are_named() {
+    let modern = |changes| encoder_error("ModernBertModel", with(&json!({"embedding_size": null}), changes));
+    let kinds = modern(json!({"layer_types": ["full_attention"]}));
+    assert!(kinds.contains("expected full_attention or sliding_attention for each layer"), "{kinds}");
+    let rope = json!({"rope_parameters": {"rope_theta": 10.0}});
+    assert_eq!(modern(rope), r#"config: ["rope_parameters.rope_theta"] are not implemented for this architecture"#);
+    let head = encoder_error("ModernBertForSequenceClassification", json!({"classifier_pooling": "max"}));
+    assert_eq!(head, r#"config: `classifier_pooling` is "max", expected cls or mean"#);
+    let nomic = |changes| {
+        let published = json!({"n_embd": 8, "n_head": 2, "n_layer": 1, "embedding_size": null, "hidden_size": null});
+        encoder_error("NomicBertModel", with(&published, changes))
+    };
+    assert_eq!(nomic(json!({"prenorm": true})), "config: `prenorm` is true, expected false");
+    assert!(nomic(json!({"activation_function": "gelu"})).contains("expected glu, swiglu or geglu"));
 }

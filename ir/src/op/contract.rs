@@ -38,6 +38,41 @@ impl Dot {
     }
 }
 
+/// The axes of a [`Dot`] of rows with matrices that were gathered for them; see [`Dot::over_gathered`].
+///
+/// The rows of the result are those of `batch`, then of `free`, then of `rest`; then comes its column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChosenAxes {
+    /// Axes that the rows have in common with the indices: `(axis of the rows, axis of the indices)`.
+    pub batch: Vec<(usize, usize)>,
+    /// Other axes of the rows: along them the matrix is the same.
+    pub free: Vec<usize>,
+    /// Other axes of the indices: along them the row is the same.
+    pub rest: Vec<usize>,
+    /// The axis of the rows that is summed over.
+    pub summed: usize,
+    /// Whether the matrices are `[k, n]` instead of `[n, k]`.
+    pub transposed: bool,
+}
+
+impl Dot {
+    /// The axes, if operand `side` (0 or 1) is a gather of matrices along the first axis of a stack
+    /// `[count, .., ..]` with indices of rank `indices`, the other one has rank `rows`, and the product is one
+    /// matrix for each row, its columns last.
+    pub fn over_gathered(&self, side: usize, rows: usize, indices: usize) -> Option<ChosenAxes> {
+        let of = |pair: &(usize, usize)| if side == 0 { (pair.1, pair.0) } else { *pair };
+        let [contract] = self.contract.as_slice() else { return None };
+        let (summed, matrix_axis) = of(contract);
+        let batch: Vec<(usize, usize)> = self.batch.iter().map(of).collect();
+        let is_taken = |axis: &usize| *axis == summed || batch.iter().any(|pair| pair.0 == *axis);
+        let free: Vec<usize> = (0..rows).filter(|axis| !is_taken(axis)).collect();
+        let rest: Vec<usize> = (0..indices).filter(|axis| batch.iter().all(|pair| pair.1 != *axis)).collect();
+        let is_fit = matrix_axis >= indices && batch.iter().all(|pair| pair.1 < indices);
+        let is_last = side == 1 || free.is_empty();
+        (is_fit && is_last).then_some(ChosenAxes { batch, free, rest, summed, transposed: matrix_axis == indices })
+    }
+}
+
 impl OpDef for Dot {
     fn name(&self) -> &'static str {
         "dot"

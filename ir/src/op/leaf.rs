@@ -10,11 +10,14 @@ use crate::types::{DType, Type};
 
 /// A tensor of the checkpoint, by name: `param "model.layers.{i}.mlp.up_proj.weight" : f32[1536,576]`.
 ///
-/// The type is the logical one: a half-precision or quantised tensor is an `f32` param too.
+/// The type is the logical one: a half-precision or quantised tensor is an `f32` param too. A stack of tensors
+/// of one shape is one param, whose name counts them: `param "experts.{e}.up.weight" stack="e" : f32[8,64,32]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
     /// Name in the checkpoint; a template inside `repeat`.
     pub name: String,
+    /// The index in the name that counts axis 0, where the tensor is a stack of one tensor for each.
+    pub stack: Option<String>,
     /// How the checkpoint stores it, where that matters: params stored in different ways are not merged.
     /// See [`crate::storage::annotate`].
     pub stored: Option<String>,
@@ -33,29 +36,51 @@ impl OpDef for Param {
             "a param has a constant shape, not {}",
             self.ty
         );
+        require!(self.stack.is_none() || self.ty.rank() > 0, "a stack has an axis, {} has none", self.ty);
         Ok(vec![self.ty.clone()])
     }
     fn evaluate(&self, _: &[&Tensor], frame: &mut Frame<'_>) -> Result<Vec<Tensor>, EvalError> {
         let shape = frame.shape(&self.ty)?;
-        let tensor = frame.param(&self.name)?;
-        if tensor.shape != shape {
-            let name = self.name.clone();
-            return Err(EvalError::ParamShape { name, found: tensor.shape, expected: shape });
+        let Some(index) = &self.stack else { return Ok(vec![self.read(frame, &shape)?]) };
+        let mut data = Vec::new();
+        for i in 0..shape[0] {
+            data.extend(frame.with_index(index, i, |frame| self.read(frame, &shape[1..]))?.data);
         }
-        Ok(vec![tensor.cast(self.ty.dtype)])
+        Ok(vec![Tensor::new(self.ty.dtype, shape, data)])
     }
     fn set_declared_type(&mut self, ty: &Type) {
         self.ty = ty.clone();
     }
 }
 
+impl Param {
+    /// One tensor of the checkpoint.
+    fn read(&self, frame: &Frame<'_>, shape: &[usize]) -> Result<Tensor, EvalError> {
+        let tensor = frame.param(&self.name)?;
+        if tensor.shape != shape {
+            let name = self.name.clone();
+            return Err(EvalError::ParamShape { name, found: tensor.shape, expected: shape.to_vec() });
+        }
+        Ok(tensor.cast(self.ty.dtype))
+    }
+
+    /// How many tensors it is a stack of; one if it is none.
+    pub fn count(&self) -> usize {
+        let first = self.stack.as_ref().and(self.ty.shape.first());
+        first.and_then(|dim| usize::try_from(dim.as_constant()?).ok()).unwrap_or(1)
+    }
+}
+
 impl Syntax for Param {
     fn print_attributes(&self, out: &mut String) {
         out.push_str(&format!(" {:?}", self.name));
+        print_field("stack", &self.stack, out);
         print_field("stored", &self.stored, out);
     }
     fn parse_attributes(_: &str, cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
-        Ok(Param { name: cursor.string()?, stored: parse_field("stored", cursor)?, ty: Type::f32([0; 0]) })
+        let name = cursor.string()?;
+        let (stack, stored) = (parse_field("stack", cursor)?, parse_field("stored", cursor)?);
+        Ok(Param { name, stack, stored, ty: Type::f32([0; 0]) })
     }
 }
 

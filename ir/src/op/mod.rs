@@ -17,7 +17,7 @@ mod region;
 mod sequence;
 mod state;
 
-pub use contract::{Conv, Dot};
+pub use contract::{ChosenAxes, Conv, Dot};
 pub use elementwise::{BinaryOp, UnaryOp};
 pub use fused::{Attention, GatedMlp, Norm, NormKind, Rope, Softmax};
 pub use index::{Gather, Scatter, ScatterMode, TopK};

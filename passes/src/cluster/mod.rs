@@ -10,7 +10,7 @@
 //!
 //! | kind | holds |
 //! |---|---|
-//! | `matmul` | one `dot` or `gated_mlp`, then elementwise ops of its result's shape |
+//! | `matmul` | one `dot` or `gated_mlp`, perhaps with a gather of its weights, then elementwise ops of its result's shape |
 //! | `attention` | one `attention` |
 //! | `top_k` | one `top_k` |
 //! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes |
@@ -21,6 +21,7 @@
 mod elementwise;
 mod emit;
 mod epilogue;
+mod experts;
 mod partition;
 mod roles;
 mod state;
@@ -36,6 +37,7 @@ pub(crate) use roles::is_view;
 /// As [`crate::rewrite::Rewriter::finish`].
 pub fn run(region: &Region) -> Result<Region, BuildError> {
     let mut partition = Partition::new(region);
+    experts::absorb(&mut partition);
     epilogue::grow(&mut partition);
     elementwise::merge(&mut partition);
     state::absorb(&mut partition);

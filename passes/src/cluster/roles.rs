@@ -73,7 +73,9 @@ pub fn is_cheap(op: &Op) -> bool {
 pub fn needs_buffer(op: &Op, operand: usize) -> bool {
     match op {
         Op::Gather(_) | Op::StateUpdate(_) => operand == 1,
-        Op::Attention(_) | Op::LinearRecurrence(_) | Op::TopK(_) => true,
+        // Sinks come last; kernels read them as a weight.
+        Op::Attention(attention) => !attention.sinks || operand != attention.operands() - 1,
+        Op::LinearRecurrence(_) | Op::TopK(_) => true,
         _ => false,
     }
 }

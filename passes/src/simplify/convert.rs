@@ -6,7 +6,7 @@ use castiron_ir::op::{Binary, Constant, Dot, GatedMlp, Op, Select, Unary};
 use castiron_ir::{DType, Node, Region, Value, ValueId};
 use egg::{CostFunction, Extractor, Id, Language};
 
-use super::cost::Cost;
+use super::cost::{Cost, LEAF};
 use super::language::{EGraph, Expr, Shapes};
 use crate::rewrite::Rewriter;
 use crate::weights::weight_expressions;
@@ -62,8 +62,7 @@ impl Import {
         let mut by_id: HashMap<Id, f64> = HashMap::new();
         let mut function = Cost { egraph: &self.egraph };
         for (value, expr) in &self.written {
-            let leaf = function.cost(&Expr::Leaf(0), |_| 0.0);
-            let cost = function.cost(expr, |id| by_id.get(&id).copied().unwrap_or(leaf));
+            let cost = function.cost(expr, |id| by_id.get(&id).copied().unwrap_or(LEAF));
             costs[value.index()] = cost;
             if let Some(id) = self.classes[value.index()] {
                 by_id.insert(id, cost);

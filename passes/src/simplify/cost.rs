@@ -6,6 +6,9 @@ use egg::{CostFunction, Id, Language};
 
 use super::language::{EGraph, Expr, shape};
 
+/// Cost of a leaf: not nothing, or a cycle would cost as little as what it goes around.
+pub const LEAF: f64 = 0.125;
+
 /// Extent that a symbol is taken to have.
 const TYPICAL_EXTENT: usize = 32;
 /// Operations that one byte of memory traffic is worth.
@@ -37,8 +40,7 @@ impl Cost<'_> {
         };
         let write = PER_BYTE * 4.0 * elements;
         match node {
-            // Not nothing, or a cycle would cost as little as what it goes around.
-            Expr::Number(_) | Expr::Leaf(_) => 0.125,
+            Expr::Number(_) | Expr::Leaf(_) => LEAF,
             Expr::Unary(f, _) => unary(*f) * elements,
             Expr::Binary(f, _) => binary(*f) * elements,
             Expr::Select(_) => elements,

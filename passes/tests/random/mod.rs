@@ -130,7 +130,7 @@ impl Graph {
         // A few numbers, so that equal params occur.
         let text: Vec<String> = shape.iter().map(usize::to_string).collect();
         let name = format!("p{}:{}", c.below(3), text.join("x"));
-        self.b.apply(Param { name, stored: None, ty: float(shape) }, &[])
+        self.b.apply(Param { name, stack: None, stored: None, ty: float(shape) }, &[])
     }
 
     fn step(&mut self, c: &mut Choices) -> Option<Value> {
@@ -306,12 +306,14 @@ impl Graph {
             past: (causal || window.is_some()) && c.flag(),
             mask: c.flag(),
             bias: c.flag(),
+            sinks: c.flag(),
         };
-        let bias = self.param(c, &[2, 1, 3, 5]);
+        let (bias, sinks) = (self.param(c, &[2, 1, 3, 5]), self.param(c, &[1, 2, 1, 1, 1]));
         let optional = [
             attention.past.then(|| self.arguments[4].clone()),
             attention.mask.then(|| self.arguments[5].clone()),
             attention.bias.then_some(bias),
+            attention.sinks.then_some(sinks),
         ];
         let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional.iter().flatten()).collect();
         expand(&attention, &operands)

@@ -79,6 +79,7 @@ fn time(pool: &mut Pool, machine: &Peaks, [g, r, s, t, d]: [usize; 5], is_half: 
                     past: Some(Strided { at: past.as_ptr(), strides: [1] }),
                     mask: None,
                     bias: None,
+                    sinks: None,
                     scale: 0.125,
                     soft_cap: None,
                     causal: true,

@@ -4,7 +4,7 @@ use super::view::{Memory, Resolver};
 use super::{BindFault, check_row};
 use crate::program::row::Access;
 use crate::program::view::View;
-use crate::program::{AttentionKernel, Kernel, KernelBody, Matmul, Product, RowOperands, TopK, WeightForm};
+use crate::program::{AttentionKernel, Kernel, KernelBody, Matmul, Product, RowOperands, TopK};
 
 /// Checks the addresses of a kernel against the memory they fall in, and that numbers up to `most`
 /// count the elements of its operands and the indices of its iteration space.
@@ -77,10 +77,7 @@ impl Reach<'_> {
         if !self.space(&space)? {
             return Ok(());
         }
-        let matrix = match self.resolver.program.weights[matmul.weight as usize].form {
-            WeightForm::Packed(matrix) => matrix,
-            WeightForm::Dense { .. } => return Err(BindFault::TooLarge("a dense weight")),
-        };
+        let (_, matrix) = self.resolver.matrices(matmul.weight)?;
         if space.last() != Some(&matrix.n) {
             let (needed, available) = (space.last().copied().unwrap_or(0), matrix.n);
             return Err(BindFault::Bounds { operand: "the columns of the product".into(), needed, available });
@@ -88,6 +85,10 @@ impl Reach<'_> {
         let mut over_x = space.clone();
         over_x[space.len() - 1] = matrix.k;
         self.view("the left operand", &matmul.x, &over_x)?;
+        if let Some(chosen) = &matmul.chosen {
+            over_x[space.len() - 1] = 1;
+            self.view("the choice of a weight", chosen, &over_x)?;
+        }
         self.operands(&matmul.epilogue, matrix.groups, &space)
     }
 
@@ -137,6 +138,9 @@ impl Reach<'_> {
         self.view("v", &body.v, &[b, g, t, e])?;
         if let Some(bias) = &body.bias {
             self.view("the bias", bias, &[b, g, r, s, t])?;
+        }
+        if let Some(sinks) = &body.sinks {
+            self.view("the sinks", sinks, &[b, g, r, s])?;
         }
         if let Some(past) = &body.past {
             self.view("the past", past, &[b])?;

@@ -49,6 +49,14 @@ pub(crate) struct FlatIndex {
     pub extent: usize,
 }
 
+impl FlatIndex {
+    /// A view of indices that lie below `extent`.
+    pub fn of(view: FlatView, extent: usize) -> FlatIndex {
+        let FlatView { memory, dtype, offset, strides, .. } = view;
+        FlatIndex { memory, dtype, offset, strides, step: 1, extent }
+    }
+}
+
 impl FlatView {
     /// The last element that the view reaches over an iteration space.
     pub fn last(&self, extents: &[usize]) -> Option<usize> {
@@ -133,12 +141,18 @@ impl Resolver<'_> {
             Place::Output(number) => Memory::Output(number as usize),
             Place::State(number) => Memory::State(number as usize),
             Place::Weight(number) => match self.program.weights[number as usize].form {
-                WeightForm::Dense { .. } => Memory::Weight(number as usize),
+                WeightForm::Dense { .. } | WeightForm::Stack { .. } => Memory::Weight(number as usize),
                 WeightForm::Packed(matrix) => Memory::Packed(number as usize, matrix),
             },
             Place::Index(axis) => Memory::Index(axis as usize),
             Place::Extent(ref dim) => Memory::Value(self.dim(dim)? as f32),
         })
+    }
+
+    /// The matrices that a product with a packed weight takes.
+    pub fn matrices(&self, weight: u32) -> Result<(usize, PackedMatrix), BindFault> {
+        let form = &self.program.weights[weight as usize].form;
+        form.matrices().ok_or(BindFault::TooLarge("a dense weight"))
     }
 
     /// Bytes of the memory that a view lies in.

@@ -53,6 +53,11 @@ pub struct Carver<'a> {
 }
 
 impl<'a> Carver<'a> {
+    /// What remains, for a while.
+    pub fn lend(&mut self) -> Carver<'_> {
+        Carver { rest: self.rest }
+    }
+
     /// The next `count` numbers, of any value.
     ///
     /// # Panics

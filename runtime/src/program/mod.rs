@@ -48,6 +48,9 @@ impl Weight {
     pub fn form_of(&self, instance: usize) -> WeightForm {
         match (&self.form, self.encodings.get(instance)) {
             (WeightForm::Packed(matrix), Some(&encoding)) => WeightForm::Packed(PackedMatrix { encoding, ..*matrix }),
+            (WeightForm::Stack { count, matrix }, Some(&encoding)) => {
+                WeightForm::Stack { count: *count, matrix: PackedMatrix { encoding, ..*matrix } }
+            }
             (form, _) => form.clone(),
         }
     }
@@ -70,6 +73,13 @@ pub enum WeightForm {
     },
     /// Panels for matrix products; also readable row by row.
     Packed(PackedMatrix),
+    /// Packed matrices of one shape, one after another. Only products read them, which take one for each row.
+    Stack {
+        /// How many.
+        count: usize,
+        /// Each of them.
+        matrix: PackedMatrix,
+    },
 }
 
 impl WeightForm {
@@ -78,6 +88,16 @@ impl WeightForm {
         match self {
             WeightForm::Dense { dtype, shape } => crate::tensor::tensor_bytes(*dtype, shape),
             WeightForm::Packed(matrix) => matrix.bytes(),
+            WeightForm::Stack { count, matrix } => matrix.bytes()?.checked_mul(*count),
+        }
+    }
+
+    /// The matrices that a product takes: how many, and what each is.
+    pub fn matrices(&self) -> Option<(usize, PackedMatrix)> {
+        match *self {
+            WeightForm::Dense { .. } => None,
+            WeightForm::Packed(matrix) => Some((1, matrix)),
+            WeightForm::Stack { count, matrix } => Some((count, matrix)),
         }
     }
 }
@@ -208,7 +228,8 @@ pub struct RowOperands {
     pub outputs: Vec<View>,
 }
 
-/// `epilogue(x · Wᵀ)`, with one accumulator for each group of the weight.
+/// `epilogue(x · Wᵀ)`, with one accumulator for each group of the weight. With a stack of weights, each row has
+/// its own `W`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matmul {
     /// Iteration space of the result: rows, then columns.
@@ -217,6 +238,9 @@ pub struct Matmul {
     pub x: View,
     /// The weight.
     pub weight: u32,
+    /// Where the weight is a stack, over the space and the same for all columns: the number of each row's
+    /// matrix, i32.
+    pub chosen: Option<View>,
     /// Applied to the accumulators.
     pub epilogue: RowOperands,
 }
@@ -253,6 +277,8 @@ pub struct AttentionKernel {
     pub mask: Option<View>,
     /// Over `[b, g, r, s, t]`.
     pub bias: Option<View>,
+    /// Over `[b, g, r, s]`: scores without a key.
+    pub sinks: Option<View>,
     /// Over `[b, g, r, s, e]`.
     pub out: View,
     /// Factor of the scores.
@@ -302,7 +328,7 @@ impl KernelBody {
         match self {
             KernelBody::Rows(r) => (r.operands.inputs.iter().collect(), r.operands.outputs.iter().collect()),
             KernelBody::Matmul(m) => {
-                let reads = std::iter::once(&m.x).chain(&m.epilogue.inputs);
+                let reads = std::iter::once(&m.x).chain(&m.chosen).chain(&m.epilogue.inputs);
                 (reads.collect(), m.epilogue.outputs.iter().collect())
             }
             KernelBody::Product(p) => {
@@ -310,7 +336,7 @@ impl KernelBody {
                 (reads.collect(), p.epilogue.outputs.iter().collect())
             }
             KernelBody::Attention(a) => {
-                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias);
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),

@@ -27,7 +27,10 @@ impl Display for Weight {
         }
         match &self.form {
             WeightForm::Dense { dtype, shape } => write!(f, "{dtype}{shape:?}")?,
-            WeightForm::Packed(m) => {
+            WeightForm::Packed(m) | WeightForm::Stack { matrix: m, .. } => {
+                if let WeightForm::Stack { count, .. } = self.form {
+                    write!(f, "stack of {count} ")?;
+                }
                 let mut encodings: Vec<_> = self.encodings.iter().map(|e| format!("{e:?}")).collect();
                 encodings.sort();
                 encodings.dedup();
@@ -78,7 +81,8 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             write_operands(f, &rows.operands, "", indent)
         }
         KernelBody::Matmul(m) => {
-            writeln!(f, " over {}: {} · w{}ᵀ", dims(&m.space), view(&m.x), m.weight)?;
+            let chosen = m.chosen.as_ref().map(|v| format!("[{}]", view(v))).unwrap_or_default();
+            writeln!(f, " over {}: {} · w{}{chosen}ᵀ", dims(&m.space), view(&m.x), m.weight)?;
             write_operands(f, &m.epilogue, "sum", indent)
         }
         KernelBody::Product(p) => {
@@ -87,7 +91,7 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
         }
         KernelBody::Attention(a) => {
             writeln!(f, " over [b,g,r,s,t,d,e] = {}", dims(&a.extents))?;
-            let optional = [("past", &a.past), ("mask", &a.mask), ("bias", &a.bias)];
+            let optional = [("past", &a.past), ("mask", &a.mask), ("bias", &a.bias), ("sinks", &a.sinks)];
             let named = [("q", &a.q), ("k", &a.k), ("v", &a.v)].into_iter();
             let named = named.chain(optional.into_iter().filter_map(|(name, v)| Some((name, v.as_ref()?))));
             for (name, operand) in named {

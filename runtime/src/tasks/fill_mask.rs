@@ -5,6 +5,9 @@ use castiron_ir::Task;
 use super::{Pipeline, TaskError, rows, softmax};
 use crate::text::Batch;
 
+/// Masks of tokenizers whose files name none.
+const USUAL_MASKS: [&str; 2] = ["[MASK]", "<mask>"];
+
 /// A token that could stand at a mask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filling {
@@ -23,9 +26,8 @@ impl Pipeline {
     /// A model that fills no masks, a text without mask, or one that is too long.
     pub fn fill_mask(&mut self, text: &str, count: usize) -> Result<Vec<Vec<Filling>>, TaskError> {
         self.require(Task::FillMask)?;
-        let name = self.text.aside().special_tokens.get("mask_token").cloned().unwrap_or("[MASK]".to_owned());
+        let (name, mask) = self.mask_token()?;
         let encoding = self.text.tokenizer()?.encode(text, self.encode_options())?;
-        let mask = self.text.tokenizer()?.token_id(&name).ok_or_else(|| TaskError::NoMask(name.clone()))?;
         let places: Vec<usize> = (0..encoding.ids.len()).filter(|&i| encoding.ids[i] == mask).collect();
         if places.is_empty() {
             return Err(TaskError::NoMask(name));
@@ -40,6 +42,15 @@ impl Pipeline {
             Ok(Filling { token, text: tokenizer.decode(&[token], false)?.trim().to_owned(), score })
         };
         best.into_iter().map(|row| row.into_iter().map(filling).collect()).collect()
+    }
+
+    /// The mask's spelling and number; a usual spelling where the checkpoint names none.
+    fn mask_token(&self) -> Result<(String, u32), TaskError> {
+        let tokenizer = self.text.tokenizer()?;
+        let named = self.text.aside().special_tokens.get("mask_token").map(String::as_str);
+        let found = named.into_iter().chain(USUAL_MASKS).find_map(|name| Some((name, tokenizer.token_id(name)?)));
+        let missing = || TaskError::NoMask(named.unwrap_or(USUAL_MASKS[0]).to_owned());
+        found.map(|(name, id)| (name.to_owned(), id)).ok_or_else(missing)
     }
 }
 

@@ -34,6 +34,7 @@ pub fn fixture(dtype: DType, d: i64) -> Fixture {
         past: Some(of(DType::I32, view(Place::Input(1), [1]))),
         mask: None,
         bias: None,
+        sinks: None,
         out: query(Place::Output(0)),
         scale: 0.5,
         soft_cap: None,

@@ -15,7 +15,7 @@ const N: usize = 50;
 
 fn matmul(space: Vec<Dim>, x: View, weight: &Place, epilogue: RowOperands) -> KernelBody {
     let Place::Weight(weight) = *weight else { panic!("a weight") };
-    KernelBody::Matmul(Matmul { space, x, weight, epilogue })
+    KernelBody::Matmul(Matmul { space, x, weight, chosen: None, epilogue })
 }
 
 /// `x · Wᵀ` for rows of `K`.

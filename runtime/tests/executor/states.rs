@@ -31,6 +31,7 @@ pub fn looped() -> (Fixture, Vec<Vec<f32>>) {
                 space: space(),
                 x: x(),
                 weight,
+                chosen: None,
                 epilogue: operands(add(), vec![at(state)], vec![t()]),
             }),
             rows(space(), operands(copy(), vec![t()], vec![x()])),

@@ -14,6 +14,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))
 
 from growth import growth
+from options import asked, parsed, parser
+from padding import padding
 from peer import Peer, Place, Unavailable
 from peers.candle import Candle
 from peers.castiron import Castiron
@@ -26,29 +28,15 @@ from table import write_json
 from workloads import Workload, workloads
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-EXTRAS = ("growth", "quality")
+EXTRAS = ("growth", "quality", "padding")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=CACHE / "castiron" / "bench-cpu", help="folder for installations")
-    parser.add_argument("--output", type=Path, help="folder for cpu.md and cpu.json [default: the work folder]")
-    parser.add_argument("--quick", action="store_true", help="few tokens, two rounds of one run")
-    parser.add_argument("--rounds", type=int, help="processes of each peer, taking turns [default: 3; quick: 2]")
-    parser.add_argument("--runs", type=int, help="measured runs of a process [default: 3; quick: 1]")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each peer [default: 2]")
-    parser.add_argument("--wait", type=float, default=0, help="longest wait for an idle machine before a process, s")
-    parser.add_argument("--seconds", type=float, default=3600, help="longest time of one command")
-    parser.add_argument("--castiron", type=Path, help="a built castiron to measure instead of building one")
-    parser.add_argument("--peers", nargs="*", help="only peers whose names contain one of these words")
-    names = [*workloads(quick=False), *EXTRAS]
-    parser.add_argument("--workloads", nargs="*", choices=names, metavar="NAME", help=f"only these of {names}")
-    parsed = parser.parse_args()
-    parsed.rounds = parsed.rounds or (2 if parsed.quick else 3)
-    parsed.runs = parsed.runs or (1 if parsed.quick else 3)
-    return parsed
+    made = parser(__doc__, "cpu", [*workloads(quick=False), *EXTRAS])
+    made.add_argument("--threads", type=int, default=2, help="threads of each peer [default: 2]")
+    made.add_argument("--wait", type=float, default=0, help="longest wait for an idle machine before a process, s")
+    return parsed(made)
 
 
 def compare(
@@ -76,7 +64,6 @@ def wait_for_idle(seconds: float) -> None:
 def main() -> None:
     """Prepare, measure, write."""
     options = arguments()
-    options.work.mkdir(parents=True, exist_ok=True)
     # Two comparisons would disturb one another, and write artifacts of two compilers to the same files.
     lock = (options.work / "lock").open("w")
     try:
@@ -90,9 +77,7 @@ def main() -> None:
     llama = [LlamaCpp(place, checkpoint, options.threads, is_flash) for is_flash in (False, True)]
     others: list[Peer] = [*llama, Candle(place, checkpoint, options.threads)]
     others += [framework.at(place, checkpoint, options.threads) for framework in frameworks()]
-    if options.peers is not None:
-        others = [peer for peer in others if any(word.lower() in peer.name.lower() for word in options.peers)]
-    peers: list[Peer] = [castiron, *others]
+    peers: list[Peer] = [castiron, *asked(others, options)]
     versions = prepared(peers)
     if isinstance(versions[castiron.name], Unavailable):
         raise SystemExit(f"castiron: {versions[castiron.name]}")
@@ -124,9 +109,10 @@ def main() -> None:
         write()
     is_there = [peer for peer in peers if not isinstance(versions[peer.name], Unavailable)]
     decoders = [peer for peer in is_there if isinstance(peer, Castiron | LlamaCpp)]
-    for name, extra in (("growth", growth), ("quality", quality)):
+    encoders = [peer for peer in is_there if not isinstance(peer, LlamaCpp)]
+    for name, extra, those in (("growth", growth, decoders), ("quality", quality, decoders), ("padding", padding, encoders)):
         if not options.workloads or name in options.workloads:
-            more[name] = extra(decoders, options.quick)
+            more[name] = extra(those, options.quick)
             write()
     print(markdown(about, tables, more))
 

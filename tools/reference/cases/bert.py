@@ -5,7 +5,7 @@ import torch
 from case import Config
 from pooling import mean_pool_normalised
 from safetensors_case import SafetensorsCase, Tensors
-from samples import answers, classes, embeddings, fillings, token_classes
+from samples import answers, classes, embeddings_by, fillings, token_classes
 from sentence import sentence_files
 from vocabularies import pieces, word_piece, word_piece_files
 
@@ -88,7 +88,13 @@ CASES = [
     ),
     with_words("bert-token-classification", "BertForTokenClassification", token_classes, config=dict(num_labels=5)),
     with_words("bert-question-answering", "BertForQuestionAnswering", answers),
-    with_words("bert-sentence", "BertModel", embeddings, sentence_embedding=mean_pool_normalised, extra_files=sentence_files(SMALL["hidden_size"], "mean_tokens")),
+    with_words(
+        "bert-sentence",
+        "BertModel",
+        embeddings_by(mean_pool_normalised),
+        sentence_embedding=mean_pool_normalised,
+        extra_files=sentence_files(SMALL["hidden_size"], "mean_tokens"),
+    ),
     bert("bert-gelu-new", config=dict(hidden_act="gelu_new")),
     bert("bert-relu", config=dict(hidden_act="relu")),
     bert("bert-silu", "BertForMaskedLM", config=dict(hidden_act="silu")),

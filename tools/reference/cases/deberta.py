@@ -97,6 +97,12 @@ CASES = [
     ),
     second("deberta-v3-base"),
     second("deberta-v3-long", lengths=(61, 40)),
+    second(
+        "deberta-v3-usual-buckets",
+        "DebertaV2ForTokenClassification",
+        lengths=(530,),
+        config=dict(position_buckets=256, max_position_embeddings=512, hidden_size=24, num_labels=11),
+    ),
     second("deberta-v3-one-token", "DebertaV2ForMaskedLM", lengths=(1, 1)),
     second(
         "deberta-v3-published",

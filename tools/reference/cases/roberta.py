@@ -7,7 +7,7 @@ import pooling
 from case import Config
 from cases.bert import tf_norm_name
 from safetensors_case import SafetensorsCase, Tensors
-from samples import answers, classes, fillings, token_classes
+from samples import answers, classes, embeddings_by, fillings, token_classes
 from sentence import dense_layer, sentence_files
 from vocabularies import BYTE_LEVEL_SIZE, roberta, roberta_files
 
@@ -98,9 +98,9 @@ CASES = [
     with_words(
         "xlm-roberta-sentence",
         "XLMRobertaModel",
-        None,
+        embeddings_by(ends_and_dense),
         sentence_embedding=ends_and_dense,
-        extra_files=sentence_files(SMALL["hidden_size"], "cls_token", "lasttoken", dense=DENSE),
+        extra_files=sentence_files(SMALL["hidden_size"], "cls_token", "lasttoken", dense=DENSE, longest=34),
         extra_tensors={"2_Dense/model.safetensors": DENSE},
     ),
     case("camembert-sequence-classification", "CamembertForSequenceClassification", config=dict(num_labels=4)),

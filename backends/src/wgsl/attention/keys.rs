@@ -7,7 +7,7 @@ use castiron_ir::Dim;
 use castiron_runtime::program::AttentionKernel;
 use castiron_runtime::program::row::RowReduce;
 
-use super::{Widths, row, score, visible, write_span};
+use super::{Widths, divisor, row, score, visible, write_span};
 use crate::wgsl::WgslFault;
 use crate::wgsl::operand::{LOWEST, Operand, literal};
 use crate::wgsl::rows::reduce_group;
@@ -240,7 +240,9 @@ fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, division: &Divisio
     for h in 0..division.heads {
         let out =
             row(w, kernel, &kernel.out, &["batch", "key_head", &format!("head{h}"), "query"], &format!("out{h}_at"))?;
-        out.store(w, "channel", &format!("select(sum{h} / total{h}, 0.0, total{h} == 0.0)"))?;
+        let (head, of) = (format!("head{h}"), [format!("total{h}"), format!("largest{h}")]);
+        let divisor = divisor(w, kernel, [&of[0], &of[1]], ["batch", "key_head", &head, "query"])?;
+        out.store(w, "channel", &format!("select(sum{h} / {divisor}, 0.0, total{h} == 0.0)"))?;
     }
     Ok(())
 }
@@ -292,7 +294,9 @@ pub fn write_merge(w: &mut Writer<'_>, kernel: &AttentionKernel, size: u32) -> R
     w.line(format!("total = fma(correction, {scratch}[at + {}u], total);", widths.value + 1));
     w.line(format!("sum = fma(correction, {scratch}[at + channel], sum);"));
     w.close();
-    w.line("let factor = select(1.0 / total, 0.0, total == 0.0);");
+    let [batch, key_head, head, query] = names[..] else { return Err(WgslFault::Symbolic("a number of heads")) };
+    let divisor = divisor(w, kernel, ["total", "largest"], [batch, key_head, head, query])?;
+    w.line(format!("let factor = select(1.0 / {divisor}, 0.0, total == 0.0);"));
     out.store(w, "channel", "factor * sum")?;
     w.close();
     Ok(grid.into_iter().map(|extent| (extent, 1)).collect())

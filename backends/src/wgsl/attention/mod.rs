@@ -165,3 +165,15 @@ fn row<'v>(
     w.operand = read.iter().position(|operand| std::ptr::eq(*operand, view)).unwrap_or(0) as u32;
     Operand::new(w, view, &indices, name)
 }
+
+/// The sum of a query's weights with its sink, given the sum over keys and the largest score.
+fn divisor(
+    w: &mut Writer<'_>,
+    kernel: &AttentionKernel,
+    [total, largest]: [&str; 2],
+    indices: [&str; 4],
+) -> Result<String, WgslFault> {
+    let Some(sinks) = &kernel.sinks else { return Ok(total.to_owned()) };
+    let at = address(w, sinks, &indices.map(str::to_owned))?;
+    Ok(format!("({total} + exp(min({} - {largest}, 88.0)))", load(w, sinks, &at)?))
+}

@@ -3,7 +3,7 @@
 use castiron_ir::Dim;
 use castiron_runtime::program::AttentionKernel;
 
-use super::{Widths, row, score, visible, write_span};
+use super::{Widths, divisor, row, score, visible, write_span};
 use crate::wgsl::WgslFault;
 use crate::wgsl::operand::{LOWEST, literal};
 use crate::wgsl::shader::{LANES, Writer, dim_text};
@@ -181,7 +181,8 @@ fn write_values(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -
 
 /// A query that sees no key gives zeros.
 fn write_result(w: &mut Writer<'_>, kernel: &AttentionKernel, widths: &Widths) -> Result<(), WgslFault> {
-    w.line("let factor = select(1.0 / total, 0.0, total == 0.0);");
+    let divisor = divisor(w, kernel, ["total", "largest"], ["batch", "key_head", "head", "query"])?;
+    w.line(format!("let factor = select(1.0 / {divisor}, 0.0, total == 0.0);"));
     w.open("if (tile_first + local <= tile_last)");
     let out = row(w, kernel, &kernel.out, &["batch", "key_head", "head", "query"], "out_at")?;
     let quads = widths.value.div_ceil(4);

@@ -1,6 +1,6 @@
 //! Scaled dot-product attention with grouped heads.
 
-use super::softmax::masked_softmax;
+use super::softmax::{masked_softmax, softmax_with_sinks};
 use super::{FusedOp, Softmax, fused_op};
 use crate::builder::Value;
 use crate::dim::Dim;
@@ -12,7 +12,8 @@ use crate::op::{BinaryOp, Dot, TypeError, UnaryOp};
 ///
 /// Operands: `q: [b, g, r, s, d]` (key head, query heads of it), `k: [b, g, t, d]`,
 /// `v: [b, g, t, e]` → `[b, g, r, s, e]`; then, where the attribute says so, `past: i32[b]`,
-/// `mask: bool[b, t]` and a `bias` that broadcasts to `[b, g, r, s, t]`. Keys and values of another float
+/// `mask: bool[b, t]`, a `bias` that broadcasts to `[b, g, r, s, t]`, and `sinks` that broadcast to
+/// `[b, g, r, s, 1]`: scores that take their share of the softmax and bring no value (arXiv:2309.17453). Keys and values of another float
 /// type than the queries, as those of a cache in half precision, are converted to theirs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
@@ -31,6 +32,8 @@ pub struct Attention {
     pub mask: bool,
     /// Whether a bias is added to the scaled scores.
     pub bias: bool,
+    /// Whether each query has a score without a key.
+    pub sinks: bool,
 }
 attributes!(Attention {
     scale: f64,
@@ -40,6 +43,7 @@ attributes!(Attention {
     past: bool,
     mask: bool,
     bias: bool,
+    sinks: bool,
 });
 fused_op!(Attention = "attention");
 
@@ -57,22 +61,30 @@ pub struct AttentionOperands<'a> {
     pub mask: Option<&'a Value>,
     /// Added to the scores.
     pub bias: Option<&'a Value>,
+    /// Scores without a key.
+    pub sinks: Option<&'a Value>,
 }
 
 impl Attention {
+    /// Number of operands.
+    pub fn operands(&self) -> usize {
+        3 + [self.past, self.mask, self.bias, self.sinks].into_iter().filter(|&is_there| is_there).count()
+    }
+
     /// Splits an operand list by the attributes.
     ///
     /// # Errors
     /// Another number of operands, or ranks, than the attributes ask for.
     pub fn split<'a>(&self, operands: &'a [Value]) -> Result<AttentionOperands<'a>, TypeError> {
-        let wrong = || TypeError("takes q, k, v, and past, mask and bias as the attributes say".into());
+        let wrong = || TypeError("takes q, k, v, and past, mask, bias and sinks as the attributes say".into());
         let mut rest = operands.iter();
         let mut next = |wanted: bool| if wanted { rest.next().map(Some).ok_or_else(wrong) } else { Ok(None) };
         let (q, k, v) = (next(true)?, next(true)?, next(true)?);
-        let (past, mask, bias) = (next(self.past)?, next(self.mask)?, next(self.bias)?);
+        let (past, mask) = (next(self.past)?, next(self.mask)?);
+        let (bias, sinks) = (next(self.bias)?, next(self.sinks)?);
         match (q, k, v, rest.next()) {
             (Some(q), Some(k), Some(v), None) if q.rank() == 5 && k.rank() == 4 && v.rank() == 4 => {
-                Ok(AttentionOperands { q, k, v, past, mask, bias })
+                Ok(AttentionOperands { q, k, v, past, mask, bias, sinks })
             }
             _ => Err(wrong()),
         }
@@ -120,9 +132,10 @@ impl FusedOp for Attention {
         if let Some(bias) = named.bias {
             scores = scores + bias;
         }
-        let weights = match self.visible(&named) {
-            Some(visible) => masked_softmax(&scores, &visible),
-            None => Softmax {}.expand(&[scores])?.swap_remove(0),
+        let weights = match (self.visible(&named), named.sinks) {
+            (Some(visible), sinks) => masked_softmax(&scores, &visible, sinks),
+            (None, Some(sinks)) => softmax_with_sinks(&scores, sinks),
+            (None, None) => Softmax {}.expand(&[scores])?.swap_remove(0),
         };
         let mix = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(4, 2)] };
         Ok(vec![weights.apply(mix, &[&v])])

@@ -87,10 +87,10 @@ pub(super) fn accesses(program: &Program, body: &KernelBody) -> [Vec<Access>; 2]
     let mut found = Accesses::default();
     match body {
         KernelBody::Rows(rows) => found.operands(&rows.operands, &rows.space),
-        KernelBody::Matmul(matmul) => {
+        KernelBody::Matmul(matmul) if matmul.chosen.is_none() => {
             let k = match &program.weights[matmul.weight as usize].form {
                 WeightForm::Packed(matrix) => Dim::from(matrix.k),
-                WeightForm::Dense { .. } => Dim::constant(0),
+                WeightForm::Dense { .. } | WeightForm::Stack { .. } => Dim::constant(0),
             };
             let rows = &matmul.space[..matmul.space.len() - 1];
             found.read(&matmul.x, &[rows, &[k]].concat(), Role::Row, None);
@@ -106,10 +106,11 @@ pub(super) fn accesses(program: &Program, body: &KernelBody) -> [Vec<Access>; 2]
             attention.past.iter().for_each(|past| found.read(past, &over(&[b]), Role::Other, None));
             attention.mask.iter().for_each(|mask| found.read(mask, &over(&[b, t]), Role::Other, None));
             attention.bias.iter().for_each(|bias| found.read(bias, &over(&[b, g, r, s, t]), Role::Row, Some(3)));
+            attention.sinks.iter().for_each(|sinks| found.read(sinks, &over(&[b, g, r, s]), Role::Row, Some(3)));
             found.writes.push(Access::new(&attention.out, &over(&[b, g, r, s, e]), Role::Row).turned(3));
         }
         // Whatever these read is looked at.
-        KernelBody::Product(_) | KernelBody::Scan(_) | KernelBody::TopK(_) => {
+        KernelBody::Matmul(_) | KernelBody::Product(_) | KernelBody::Scan(_) | KernelBody::TopK(_) => {
             let (reads, writes) = body.views();
             reads.into_iter().for_each(|view| found.read(view, &[], Role::Other, None));
             found.writes.extend(writes.into_iter().map(|view| Access::new(view, &[], Role::Row)));

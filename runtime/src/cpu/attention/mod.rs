@@ -8,10 +8,10 @@
 //! ```
 //!
 //! A tile holds queries of all heads that share a key head, so that one pass over K and V serves them
-//! all. Its scores stand transposed, a key's 16 queries side by side:
+//! all. Its scores stand transposed, a key's 32 queries side by side:
 //!
 //! ```text
-//!           16 queries                              softmax goes down the columns, lane by lane;
+//!           32 queries                              softmax goes down the columns, lane by lane;
 //!   keys ┌────────────┐   K is the left operand     then the same block is the left operand,
 //!        │ K · Qᵀ     │   where it lies,            its rows adjacent, of a product with V,
 //!        └────────────┘   Q becomes panels          where it lies
@@ -91,6 +91,8 @@ pub struct Attention<'a> {
     pub mask: Option<Strided<*const i32, 2>>,
     /// Over `[b, g, r, s, t]`: added to the scores.
     pub bias: Option<Strided<*const f32, 5>>,
+    /// Over `[b, g, r, s]`: a score that takes part in the softmax without a key.
+    pub sinks: Option<Strided<*const f32, 4>>,
     /// Factor of the scores.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)` before the bias is added.

@@ -21,9 +21,9 @@ pub(super) struct Shaping<'a> {
     pub limits: Option<(usize, &'a [f32], &'a [f32])>,
 }
 
-/// Turns the scores of up to 16 queries into weights.
+/// Turns the scores of up to 32 queries into weights.
 pub(super) struct Weigh<'a> {
-    /// `[key][16]`
+    /// `[key][32]`
     pub scores: &'a mut [f32],
     pub shaping: Shaping<'a>,
     /// How many queries.
@@ -45,7 +45,7 @@ impl Kernel for Weigh<'_> {
         let is_plain =
             shaping.cap.is_none() && shaping.bias.is_none() && shaping.mask.is_none() && shaping.limits.is_none();
         for lane in (0..queries).step_by(S::LANES) {
-            // SAFETY: scores and bias have 16 elements a key, the others 16, of which a vector lies at `lane`.
+            // SAFETY: scores and bias have 32 elements a key, the others 32, of which a vector lies at `lane`.
             unsafe {
                 let before = s.load(largest[lane..].as_ptr());
                 let mut top = before;

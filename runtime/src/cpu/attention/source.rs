@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::tile::{KEYS, Tile, padded};
+use super::tile::{KEYS, Tile, columns};
 use super::{Attention, Elements, Strided};
 use crate::cpu::matmul::microkernel::Right;
 use crate::cpu::simd::{Kernel, Simd};
@@ -97,7 +97,7 @@ impl Source {
         // Products take whole panels of columns.
         let in_place = if there.is_some() { e - e % PANEL } else { 0 };
         let copied =
-            isa.run(Copied { x: &v, at: row(first), count, columns: in_place..e, stride: padded(e), to: values });
+            isa.run(Copied { x: &v, at: row(first), count, columns: in_place..e, stride: columns(e), to: values });
         let values = Rows { width: in_place, ..there.unwrap_or(copied) };
         // Keys are read one after the other, and then the values of the same.
         let soon = [Soon::of(&k, row(first + AHEAD), count, d), Soon::of(&v, row(first), count, e)];

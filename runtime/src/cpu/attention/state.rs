@@ -1,7 +1,7 @@
 //! What a tile has gathered from the keys so far, and how two such sums are joined.
 
 use super::softmax::Rescale;
-use super::tile::padded;
+use super::tile::{columns, padded};
 use crate::cpu::isa::Isa;
 
 /// The running sums of some rows of queries. Scores are logarithms to the base 2.
@@ -19,14 +19,14 @@ pub(super) struct State<'a> {
 impl<'a> State<'a> {
     /// Elements that the state of `rows` takes, with values of width `e`.
     pub(super) fn floats(rows: usize, e: usize) -> usize {
-        padded(rows) * (2 + padded(e))
+        padded(rows) * (2 + columns(e))
     }
 
     /// The state in a piece of memory.
     pub(super) fn of(memory: &'a mut [f32], rows: usize, e: usize) -> State<'a> {
         let (largest, rest) = memory.split_at_mut(padded(rows));
         let (total, rest) = rest.split_at_mut(padded(rows));
-        State { largest, total, mix: &mut rest[..rows * padded(e)], width: padded(e) }
+        State { largest, total, mix: &mut rest[..rows * columns(e)], width: columns(e) }
     }
 
     /// Forgets everything: no key seen.
@@ -53,8 +53,9 @@ impl<'a> State<'a> {
         }
     }
 
-    /// What the sums of a row are divided by, inverted; 0 if it saw no key.
-    pub(super) fn inverse(&self, row: usize) -> f32 {
-        if self.total[row] == 0.0 { 0.0 } else { 1.0 / self.total[row] }
+    /// What the sums of a row are divided by, inverted; 0 if it saw no key. A sink is one more score.
+    pub(super) fn inverse(&self, row: usize, sink: Option<f32>) -> f32 {
+        let sunk = sink.map_or(0.0, |sink| (sink - self.largest[row]).exp2());
+        if self.total[row] == 0.0 { 0.0 } else { 1.0 / (self.total[row] + sunk) }
     }
 }

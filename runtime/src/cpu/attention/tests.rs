@@ -16,6 +16,7 @@ struct Case {
     past: Option<Vec<i32>>,
     mask: bool,
     bias: Bias,
+    sinks: bool,
     soft_cap: Option<f32>,
     causal: bool,
     window: Option<usize>,
@@ -55,6 +56,7 @@ impl Case {
             past: None,
             mask: false,
             bias: Bias::None,
+            sinks: false,
             soft_cap: None,
             causal: false,
             window: None,
@@ -204,9 +206,15 @@ fn exact(case: &Case, x: &Operands, [b, g, r, s]: [usize; 4]) -> Vec<f64> {
     let scores: Vec<f64> = keys.iter().map(score).collect();
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let total: f64 = weights.iter().sum();
+    let sink = if case.sinks { (f64::from(sink(g, r)) - largest).exp() } else { 0.0 };
+    let total: f64 = weights.iter().sum::<f64>() + sink;
     let mix = |i: usize| keys.iter().zip(&weights).map(|(&key, w)| w * f64::from(x.v.get([b, g, key, i]))).sum::<f64>();
-    (0..e).map(|i| if total > 0.0 { mix(i) / total } else { 0.0 }).collect()
+    (0..e).map(|i| if largest == f64::NEG_INFINITY { 0.0 } else { mix(i) / total }).collect()
+}
+
+/// The sink of a head: below its scores, among them, or far above.
+fn sink(g: usize, r: usize) -> f32 {
+    [0.7, -9.0, 3.0, 200.0, -1.3][(3 * g + r) % 5]
 }
 
 /// Runs a case on a pool.
@@ -218,6 +226,9 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
         true => Elements::F16(half as *const f16),
         false => Elements::F32(at as *const f32),
     };
+    let [_, g, r, ..] = case.extents;
+    let sinks: Vec<f32> = (0..g * r).map(|i| sink(i / r, i % r)).collect();
+    let sinks_at = sinks.as_ptr() as usize;
     let (out, mask) = (x.out.data.as_mut_ptr() as usize, x.mask.as_ptr() as usize);
     let mut shared = vec![f32::NAN; Attention::shared_floats(&case.extents, pool.threads())];
     let (shared_at, shared_len) = (shared.as_mut_ptr() as usize, shared.len());
@@ -232,6 +243,7 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             past: case.past.as_ref().map(|past| Strided { at: past.as_ptr(), strides: [1] }),
             mask: case.mask.then_some(Strided { at: mask as *const i32, strides: [case.extents[4], 1] }),
             bias: (case.bias != Bias::None).then_some(Strided { at: bias as *const f32, strides: x.bias.strides }),
+            sinks: case.sinks.then_some(Strided { at: sinks_at as *const f32, strides: [0, r, 1, 0] }),
             scale: SCALE,
             soft_cap: case.soft_cap,
             causal: case.causal,
@@ -307,6 +319,8 @@ fn every_option_alone_and_together() {
         check(&Case { window: Some(70), mask: true, ..Case::new(extents) });
         check(&Case { window: Some(40), past: causal.past.clone(), ..Case::new(extents) });
         check(&Case { soft_cap: Some(1.5), ..causal.clone() });
+        check(&Case { sinks: true, ..Case::new(extents) });
+        check(&Case { sinks: true, mask: true, soft_cap: Some(2.5), window: Some(9), ..causal.clone() });
         for bias in [Bias::Full, Bias::Shared, Bias::Keys] {
             check(&Case { bias, ..Case::new(extents) });
             check(&Case {
@@ -372,6 +386,7 @@ fn the_lowest_bias_for_all_keys_is_a_bias() {
             past: None,
             mask: None,
             bias: Some(Strided { at: bias.as_ptr(), strides: [0, 0, 0, 0, 1] }),
+            sinks: None,
             scale: 1.0,
             soft_cap: None,
             causal: false,

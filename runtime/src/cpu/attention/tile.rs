@@ -1,7 +1,7 @@
 //! A tile of queries, all heads of a key head, that meets its keys block by block.
 //!
 //! ```text
-//!   rows: query 0 of head 0, 1 …, query 1 of head 0, 1 …      panels of 16 rows
+//!   rows: query 0 of head 0, 1 …, query 1 of head 0, 1 …      panels of 32 rows
 //!
 //!   for a block of keys                       K and V of it stay in the cache
 //!     for a panel of rows that sees any       scores → weights → sums of values
@@ -20,8 +20,8 @@ use crate::cpu::scratch::{Carver, Scratch};
 use crate::cpu::simd;
 use crate::weights::PANEL;
 
-/// Rows of a panel.
-pub(super) const LANES: usize = PANEL;
+/// Rows of a panel: as wide as the tiles of products are.
+pub(super) const LANES: usize = 2 * PANEL;
 /// Rows of a tile, unless a single query has more heads.
 pub(super) const ROWS: usize = 64;
 /// Rows up to which scores are dot products along keys instead of a product of matrices.
@@ -29,19 +29,24 @@ pub(super) const FEW: usize = 8;
 /// Keys of a block.
 pub(super) const KEYS: usize = 64;
 
-/// The next number of whole panels.
-pub(super) const fn padded(n: usize) -> usize {
-    n.next_multiple_of(LANES)
+/// The next number of whole panels of rows.
+pub(super) const fn padded(rows: usize) -> usize {
+    rows.next_multiple_of(LANES)
+}
+
+/// The next number of columns that products with values have.
+pub(super) const fn columns(e: usize) -> usize {
+    e.next_multiple_of(PANEL)
 }
 
 /// Working memory of a tile.
 pub(super) struct Room<'a> {
-    /// `[row][d]` of few rows, else `[panel][d][16]`; scaled.
+    /// `[row][d]` of few rows, else `[panel][d][32]`; scaled.
     queries: &'a mut [f32],
     /// First visible key and the end of them for each row, as numbers.
     begin: &'a mut [f32],
     end: &'a mut [f32],
-    /// `[key][16]`
+    /// `[key][32]`
     scores: &'a mut [f32],
     bias: &'a mut [f32],
     rescale: &'a mut [f32],
@@ -57,7 +62,7 @@ impl<'a> Room<'a> {
         let rows = if r * s <= FEW { r * s } else { r * (ROWS / r.max(1)).clamp(1, s.max(1)) };
         let (panels, d) = (padded(rows), d.next_multiple_of(simd::MOST_LANES));
         let block = KEYS * LANES;
-        [panels * d, panels, panels, block, block, LANES, KEYS * d, KEYS * padded(e), State::floats(rows, e)]
+        [panels * d, panels, panels, block, block, LANES, KEYS * d, KEYS * columns(e), State::floats(rows, e)]
     }
 
     /// Scratch for a room and a state.
@@ -77,6 +82,43 @@ impl<'a> Room<'a> {
             rescale: carver.take(rescale),
             keys: carver.take(keys),
             values: carver.take(values),
+        }
+    }
+}
+
+/// Copies a panel of queries of `d` adjacent elements, transposed and scaled.
+struct Turn<'a, R> {
+    /// Where the query of a lane begins; `d` elements can be read there.
+    row: R,
+    d: usize,
+    factor: f32,
+    /// `[d][32]`
+    panel: &'a mut [f32],
+}
+
+impl<R: Fn(usize) -> *const f32> simd::Kernel for Turn<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: simd::Simd>(self, _: S) {
+        const SIDE: usize = 4;
+        let Turn { row, d, factor, panel } = self;
+        for lane in (0..LANES).step_by(SIDE) {
+            let rows: [*const f32; SIDE] = std::array::from_fn(|i| row(lane + i));
+            for (i, out) in panel.chunks_exact_mut(SIDE * LANES).enumerate() {
+                // SAFETY: `Turn` is made for rows that can be read.
+                let x: [[f32; SIDE]; SIDE] =
+                    std::array::from_fn(|r| unsafe { rows[r].add(i * SIDE).cast::<[f32; SIDE]>().read() });
+                for (j, out) in out.chunks_exact_mut(LANES).enumerate() {
+                    out[lane..lane + SIDE].copy_from_slice(&std::array::from_fn::<f32, SIDE, _>(|r| factor * x[r][j]));
+                }
+            }
+            for i in d - d % SIDE..d {
+                for (r, row) in rows.iter().enumerate() {
+                    // SAFETY: as above.
+                    panel[i * LANES + lane + r] = factor * unsafe { *row.add(i) };
+                }
+            }
         }
     }
 }
@@ -169,7 +211,10 @@ impl Tile<'_> {
         let d = extents[5];
         let factor = soft_cap.map_or(scale * LOG2_E, |cap| scale / cap);
         let (width, panel) = (d.next_multiple_of(simd::MOST_LANES), LANES * d);
-        room.queries.fill(0.0);
+        let is_turned = !self.is_few() && self.rows().is_multiple_of(LANES) && q.strides[4] == 1;
+        if !is_turned {
+            room.queries.fill(0.0);
+        }
         for row in 0..self.rows() {
             let [b, g, r, s] = self.index(row);
             // SAFETY: the caller vouches for `q` and `past`.
@@ -177,9 +222,24 @@ impl Tile<'_> {
             (room.begin[row], room.end[row]) = (seen.start as f32, seen.end as f32);
             let (start, step) =
                 if self.is_few() { (row * width, 1) } else { (row / LANES * panel + row % LANES, LANES) };
-            for i in 0..d {
+            if is_turned {
+                continue;
+            }
+            let packed = room.queries[start..].iter_mut().step_by(step);
+            for (i, to) in packed.take(d).enumerate() {
                 // SAFETY: as above.
-                room.queries[start + i * step] = factor * unsafe { *source.add(i * q.strides[4]) };
+                *to = factor * unsafe { *source.add(i * q.strides[4]) };
+            }
+        }
+        if is_turned {
+            let queries = &mut room.queries[..];
+            for (number, panel) in queries.chunks_exact_mut(panel).take(self.rows() / LANES).enumerate() {
+                let row = |lane: usize| {
+                    let [b, g, r, s] = self.index(number * LANES + lane);
+                    q.at.wrapping_add(q.offset([b, g, r, s, 0]))
+                };
+                // SAFETY: the caller vouches for `q`, whose elements are adjacent.
+                self.attention.isa.run(Turn { row, d, factor, panel });
             }
         }
     }
@@ -234,7 +294,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Scores `[key][16]` of a part.
+    /// Scores `[key][32]` of a part.
     ///
     /// # Safety
     /// As [`Attention::run`].
@@ -248,9 +308,9 @@ impl Tile<'_> {
                 Elements::F32(at) if !self.is_few() => Block {
                     left: Left { at: at.add(skipped), row: stride, step: 1 },
                     right: Right::F32(room.queries[rows.start * d..].as_ptr()),
-                    columns: LANES,
+                    columns: columns(rows.len()),
                     step: LANES,
-                    apart: LANES,
+                    apart: PANEL,
                     k: d,
                     rows: keys.len(),
                     sums: Sums { at: room.scores.as_mut_ptr(), row: LANES, add: false },
@@ -283,7 +343,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Copies the bias of a part to `[key][16]`.
+    /// Copies the bias of a part to `[key][32]`.
     ///
     /// # Safety
     /// As [`Attention::run`].
@@ -330,14 +390,21 @@ impl Tile<'_> {
     /// # Safety
     /// As [`Attention::run`].
     pub(super) unsafe fn write(&self, state: &State<'_>) {
-        let Attention { out, extents: [.., e], .. } = *self.attention;
+        let Attention { out, sinks, extents: [.., e], .. } = *self.attention;
         for row in 0..self.rows() {
             let [b, g, r, s] = self.index(row);
-            let inverse = state.inverse(row);
+            // SAFETY: the caller vouches for the sinks.
+            let sink = sinks.map(|sinks| LOG2_E * unsafe { *sinks.at.add(sinks.offset([b, g, r, s])) });
+            let inverse = state.inverse(row, sink);
             let mix = &state.mix[row * state.width..][..e];
             // SAFETY: the caller vouches for `out`.
             unsafe {
                 let target = out.at.add(out.offset([b, g, r, s, 0]));
+                if out.strides[4] == 1 {
+                    let target = std::slice::from_raw_parts_mut(target, e);
+                    target.iter_mut().zip(mix).for_each(|(to, x)| *to = x * inverse);
+                    continue;
+                }
                 for (i, x) in mix.iter().enumerate() {
                     *target.add(i * out.strides[4]) = x * inverse;
                 }

@@ -4,15 +4,16 @@
 use std::ops::Range;
 
 use super::measure::Part;
-use super::operand::Address;
+use super::operand::{Address, IndexOperand};
 use super::run::Run;
 use super::scan::ScanKernel;
 use super::top_k::TopKKernel;
-use super::work::RowWork;
+use super::work::{Index, RowWork};
 use crate::cpu::attention::{Attention, Elements, Strided};
 use crate::cpu::isa::Isa;
 use crate::cpu::live::Live;
 use crate::cpu::matmul::batched::{Batched, Operand};
+use crate::cpu::matmul::stacked::Stacked;
 use crate::cpu::matmul::{Matmul, Rows, Tile};
 use crate::cpu::pool::share;
 use crate::cpu::scratch::Scratch;
@@ -39,6 +40,7 @@ pub(crate) struct WorkerMemory {
 pub(super) enum BoundKernel {
     Rows(RowsKernel),
     Matmul(MatmulKernel),
+    Stacked(StackedKernel),
     Product(ProductKernel),
     Attention(Box<AttentionKernel>),
     Scan(ScanKernel),
@@ -83,6 +85,21 @@ pub(super) struct MatmulKernel {
     /// Whether rows of padding are left out.
     pub is_live: bool,
     pub epilogue: RowWork,
+}
+
+/// A product with a stack of packed weights, one for each row.
+#[derive(Debug)]
+pub(super) struct StackedKernel {
+    /// All but the left operand's rows.
+    pub product: MatmulKernel,
+    /// Number of weights.
+    pub count: usize,
+    /// Extents of the axes of rows.
+    pub outer: Box<[usize]>,
+    /// Elements from index to index of `x`.
+    pub x_strides: Box<[usize]>,
+    /// The weight of each row.
+    pub chosen: IndexOperand,
 }
 
 /// An operand of a product of activations.
@@ -140,6 +157,7 @@ pub(super) struct AttentionKernel {
     pub past: Option<Span<1>>,
     pub mask: Option<Span<2>>,
     pub bias: Option<Span<5>>,
+    pub sinks: Option<Span<4>>,
     pub scale: f32,
     pub soft_cap: Option<f32>,
     pub causal: bool,
@@ -157,6 +175,8 @@ impl BoundKernel {
             BoundKernel::Rows(_) => "rows".to_owned(),
             BoundKernel::Matmul(kernel) if !kernel.encodings.is_empty() => "matmul, mixed".to_owned(),
             BoundKernel::Matmul(kernel) => format!("matmul {:?}", kernel.matrix.encoding),
+            BoundKernel::Stacked(kernel) if !kernel.product.encodings.is_empty() => "experts, mixed".to_owned(),
+            BoundKernel::Stacked(kernel) => format!("experts {:?}", kernel.product.matrix.encoding),
             BoundKernel::Product(_) => "product".to_owned(),
             BoundKernel::Attention(_) => "attention".to_owned(),
             BoundKernel::Scan(_) => "scan".to_owned(),
@@ -175,6 +195,7 @@ impl BoundKernel {
             match self {
                 BoundKernel::Rows(kernel) => kernel.execute(run, memory),
                 BoundKernel::Matmul(kernel) => kernel.execute(run, memory),
+                BoundKernel::Stacked(kernel) => kernel.execute(run, memory),
                 BoundKernel::Product(kernel) => kernel.execute(run, memory),
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
                 BoundKernel::Scan(kernel) => kernel.execute(run, memory),
@@ -263,12 +284,17 @@ unsafe fn finish(epilogue: &RowWork, run: &Run<'_>, m: usize, tile: &Tile, stagi
 }
 
 impl MatmulKernel {
+    /// The weight in an iteration.
+    fn shape(&self, run: &Run<'_>) -> PackedMatrix {
+        let encoding = self.encodings.get(run.iteration).copied().unwrap_or(self.matrix.encoding);
+        PackedMatrix { encoding, ..self.matrix }
+    }
+
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
         let WorkerMemory { kernel, staging, .. } = memory;
         let mut carver = staging.carve();
         let staging = carver.take::<f32>(self.epilogue.staging);
-        let encoding = self.encodings.get(run.iteration).copied().unwrap_or(self.matrix.encoding);
-        let shape = PackedMatrix { encoding, ..self.matrix };
+        let shape = self.shape(run);
         let size = shape.bytes().unwrap_or(0);
         // SAFETY: the weight's bytes are mapped, and nobody writes them; `x` was bound with all its
         // rows within memory that this kernel does not write; tiles are those of the bound space.
@@ -278,6 +304,37 @@ impl MatmulKernel {
             let x = Rows { at: self.x.pointer(run).cast(), stride: self.x_stride };
             let matmul = Matmul { isa: self.isa, weights, shape, x, m: self.m, rows };
             matmul.run(run.worker, kernel, &mut |tile| finish(&self.epilogue, run, self.m, &tile, staging));
+        }
+    }
+}
+
+impl StackedKernel {
+    unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
+        let WorkerMemory { kernel, staging, .. } = memory;
+        let MatmulKernel { isa, m, ref epilogue, .. } = self.product;
+        let at = |row: usize| Index::of(row, &self.outer);
+        let axes = self.outer.len();
+        // SAFETY: binding has checked the addresses of the indices.
+        let choice = |row: usize| unsafe { self.chosen.index(run, &at(row).0[..axes]) };
+        if let Some(bad) = (0..m).find_map(|row| choice(row).err()) {
+            return run.fail(epilogue.operands(), bad);
+        }
+        let mut carver = staging.carve();
+        let staging = carver.take::<f32>(epilogue.staging);
+        let shape = self.product.shape(run);
+        let size = shape.bytes().unwrap_or(0) * self.count;
+        let first: *const f32 = self.product.x.pointer(run).cast();
+        let x = |row: usize| {
+            let offset: usize = self.x_strides.iter().zip(&at(row).0).map(|(stride, i)| stride * i).sum();
+            first.wrapping_add(offset)
+        };
+        let chosen = |row: usize| choice(row).unwrap_or(0);
+        // SAFETY: the weights' bytes are mapped, and nobody writes them; `x` was bound with all its
+        // rows within memory that this kernel does not write; tiles are those of the bound space.
+        unsafe {
+            let weights = std::slice::from_raw_parts(self.product.weight.pointer(run), size);
+            let stacked = Stacked { isa, weights, count: self.count, shape, x: &x, chosen: &chosen, m };
+            stacked.run(run.worker, kernel, &mut |tile| finish(epilogue, run, m, &tile, staging));
         }
     }
 }
@@ -331,6 +388,7 @@ impl AttentionKernel {
             past: self.past.as_ref().map(|span| read(run, span)),
             mask: self.mask.as_ref().map(|span| read(run, span)),
             bias: self.bias.as_ref().map(|span| read(run, span)),
+            sinks: self.sinks.as_ref().map(|span| read(run, span)),
             scale: self.scale,
             soft_cap: self.soft_cap,
             causal: self.causal,

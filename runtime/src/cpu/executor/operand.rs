@@ -92,12 +92,12 @@ impl IndexOperand {
         }
     }
 
-    /// What is added to the address of the operand.
+    /// The index, below its bound.
     ///
     /// # Safety
-    /// The index lies in the bound iteration space.
+    /// The index of the axes lies in the bound iteration space.
     #[inline]
-    unsafe fn read(&self, run: &Run<'_>, at: &[usize]) -> Result<usize, BadIndex> {
+    pub unsafe fn index(&self, run: &Run<'_>, at: &[usize]) -> Result<usize, BadIndex> {
         let offset: usize = self.strides.iter().zip(at).map(|(stride, i)| stride * i).sum();
         // SAFETY: binding has checked every address of the iteration space.
         let index = unsafe {
@@ -109,7 +109,7 @@ impl IndexOperand {
             }
         };
         match usize::try_from(index) {
-            Ok(inside) if inside < self.extent => Ok(inside * self.step),
+            Ok(inside) if inside < self.extent => Ok(inside),
             _ => Err(BadIndex { index, extent: self.extent }),
         }
     }
@@ -140,7 +140,7 @@ impl Operand {
         let direct: usize = self.strides.iter().zip(at).map(|(stride, i)| stride * i).sum();
         match &self.index {
             // SAFETY: the caller's contract.
-            Some(index) => Ok(direct + unsafe { index.read(run, at) }?),
+            Some(index) => Ok(direct + unsafe { index.index(run, at) }? * index.step),
             None => Ok(direct),
         }
     }

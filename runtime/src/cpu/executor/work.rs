@@ -12,6 +12,9 @@ use crate::cpu::row::RowFunction;
 use crate::program::MAX_RANK;
 use crate::program::row::MAX_OPERANDS;
 
+/// Operands of most programs: fewer than code generators take.
+const FEW_OPERANDS: usize = 8;
+
 /// A row program with its operands.
 #[derive(Clone, Debug)]
 pub(super) struct RowWork {
@@ -32,20 +35,33 @@ pub(super) struct RowWork {
 #[derive(Clone, Copy)]
 pub(super) struct Index(pub [usize; MAX_RANK]);
 
-impl RowWork {
-    /// The index of row number `row`.
+impl Index {
+    /// The index of row number `row` over axes of some extents.
     #[inline]
-    pub fn index(&self, mut row: usize) -> Index {
+    pub fn of(mut row: usize, outer: &[usize]) -> Index {
         let mut index = [0; MAX_RANK];
-        if let [_] = *self.outer {
+        if let [_] = *outer {
             index[0] = row;
             return Index(index);
         }
-        for (axis, extent) in self.outer.iter().enumerate().rev() {
+        for (axis, extent) in outer.iter().enumerate().rev() {
             index[axis] = row % extent;
             row /= extent;
         }
         Index(index)
+    }
+}
+
+impl RowWork {
+    /// Number of operands in memory.
+    pub fn operands(&self) -> usize {
+        self.inputs.len() + self.outputs.len()
+    }
+
+    /// The index of row number `row`.
+    #[inline]
+    pub fn index(&self, row: usize) -> Index {
+        Index::of(row, &self.outer)
     }
 
     /// The index of the next row.
@@ -76,8 +92,32 @@ impl RowWork {
         staging: &mut [f32],
     ) {
         assert!(staging.len() >= self.staging && given.len() == self.given, "scratch memory of a row program");
+        let operands = self.given + self.inputs.len() + self.outputs.len();
+        // SAFETY: the caller's contract.
+        unsafe {
+            if operands <= FEW_OPERANDS {
+                self.call_with::<FEW_OPERANDS>(run, at, given, columns, staging);
+            } else {
+                self.call_with::<MAX_OPERANDS>(run, at, given, columns, staging);
+            }
+        }
+    }
+
+    /// [`RowWork::call`] with at most `N` operands.
+    ///
+    /// # Safety
+    /// As [`RowWork::call`].
+    #[inline]
+    unsafe fn call_with<const N: usize>(
+        &self,
+        run: &Run<'_>,
+        at: &Index,
+        given: &[*const f32],
+        columns: Range<usize>,
+        staging: &mut [f32],
+    ) {
         let at = &at.0[..self.outer.len()];
-        let mut rows = [null_mut::<u8>(); MAX_OPERANDS];
+        let mut rows = [null_mut::<u8>(); N];
         for (number, (row, operand)) in rows.iter_mut().zip(self.inputs.iter().chain(&self.outputs)).enumerate() {
             // SAFETY: the caller's contract.
             match unsafe { operand.row(run, at, staging) } {
@@ -91,7 +131,9 @@ impl RowWork {
             let part = start..columns.end.min(start + self.block);
             start = part.end;
             // SAFETY: the caller's contract, for a part of the columns.
-            unsafe { self.call_part(at, given, part.start - columns.start, input_rows, output_rows, part, staging) };
+            unsafe {
+                self.call_part::<N>(at, given, part.start - columns.start, input_rows, output_rows, part, staging);
+            }
         }
     }
 
@@ -99,7 +141,7 @@ impl RowWork {
     /// As [`RowWork::call`]; `rows` are the starts of the operands' rows.
     #[allow(clippy::too_many_arguments)] // They are the locals of one loop.
     #[inline]
-    unsafe fn call_part(
+    unsafe fn call_part<const N: usize>(
         &self,
         at: &[usize],
         given: &[*const f32],
@@ -109,9 +151,9 @@ impl RowWork {
         part: Range<usize>,
         staging: &mut [f32],
     ) {
-        let mut inputs = [null::<f32>(); MAX_OPERANDS];
-        let mut outputs = [null_mut::<f32>(); MAX_OPERANDS];
-        let mut singles = [0_f32; MAX_OPERANDS];
+        let mut inputs = [null::<f32>(); N];
+        let mut outputs = [null_mut::<f32>(); N];
+        let mut singles = [0_f32; N];
         let (inputs, outputs) = (&mut inputs[..self.given + self.inputs.len()], &mut outputs[..self.outputs.len()]);
         let (single_inputs, single_outputs) = singles.split_at_mut(self.inputs.len());
         let scratch = staging.as_mut_ptr();

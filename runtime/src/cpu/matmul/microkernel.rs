@@ -54,6 +54,8 @@ trait Walk {
 
 /// `k` adjacent, rows anywhere.
 struct Across;
+/// The same, of a `B` that is in the cache.
+struct Apart;
 /// `k` adjacent, rows [`COPIED`] apart.
 struct Copied;
 /// Rows adjacent.
@@ -61,6 +63,14 @@ struct Down;
 
 impl Walk for Across {
     const IS_STREAM: bool = true;
+    #[inline(always)]
+    fn steps(left: &Left) -> (usize, usize) {
+        (left.row, 1)
+    }
+}
+
+impl Walk for Apart {
+    const IS_STREAM: bool = false;
     #[inline(always)]
     fn steps(left: &Left) -> (usize, usize) {
         (left.row, 1)
@@ -192,6 +202,7 @@ impl Block {
             match self.right {
                 Right::F32(right) if self.left.step != 1 => self.tile::<f32, Down, N>(isa, right),
                 Right::F32(right) if self.left.row == COPIED => self.tile::<f32, Copied, N>(isa, right),
+                Right::F32(right) if self.columns > PANEL => self.tile::<f32, Apart, N>(isa, right),
                 Right::F32(right) => self.tile::<f32, Across, N>(isa, right),
                 Right::F16(right) if self.left.step != 1 => self.tile::<f16, Down, N>(isa, right),
                 Right::F16(right) => self.tile::<f16, Across, N>(isa, right),

@@ -5,7 +5,7 @@
 //!  blocked.rs      cache blocking of f32 sums            quantised.rs   blocking of integer dots
 //!  microkernel.rs  the register tile                     int_tile.rs    their register tile
 //!  dense.rs        panels from packed f32, f16, bf16     quantise.rs    rows of x as bytes
-//!  batched.rs      panels from another activation
+//!  batched.rs      panels from another activation      stacked.rs     a weight for each row
 //! ```
 //!
 //! Sums stay in a thread's scratch. The epilogue reads them there, while they are in cache, and
@@ -19,12 +19,13 @@ mod int_tile;
 pub(crate) mod microkernel;
 mod quantise;
 mod quantised;
+pub mod stacked;
 
 use std::ops::Range;
 
 use super::isa::Isa;
 use super::pool::{Worker, share};
-use super::scratch::Scratch;
+use super::scratch::{Carver, Scratch};
 use crate::weights::PackedMatrix;
 use microkernel::Left;
 
@@ -108,11 +109,24 @@ impl Matmul<'_> {
         }
         let mut epilogue = |tile: Tile| epilogue(Tile { row: self.row(tile.row), ..tile });
         // SAFETY: the caller's contract, for a part of the rows; the weight's size was checked.
+        unsafe { self.run_share(rows, panels, scratch.carve(), &mut epilogue) }
+    }
+
+    /// # Safety
+    /// As [`Matmul::run`], for these rows and panels, of which there are some.
+    unsafe fn run_share(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        scratch: Carver<'_>,
+        epilogue: &mut dyn FnMut(Tile),
+    ) {
+        // SAFETY: the caller's contract.
         unsafe {
             if self.shape.encoding.is_quantised() {
-                self.run_quantised(rows, panels, scratch.carve(), &mut epilogue);
+                self.run_quantised(rows, panels, scratch, epilogue);
             } else {
-                self.run_dense(rows, panels, scratch.carve(), &mut epilogue);
+                self.run_dense(rows, panels, scratch, epilogue);
             }
         }
     }

@@ -22,6 +22,9 @@ pub(super) struct KernelRules<'a> {
     pub count: u32,
 }
 
+/// Name of the operand that says which matrix of a stack a row takes.
+const CHOSEN: &str = "the choice of a weight";
+
 /// Fewest bytes of a buffer's elements: GPUs address memory by words.
 const WORD: usize = 4;
 
@@ -89,8 +92,15 @@ impl KernelRules<'_> {
 
     fn matmul(&self, matmul: &Matmul) -> Result<(), Fault> {
         self.space(&matmul.space, 1)?;
-        let matrix = self.packed(matmul.weight)?;
+        let matrix = self.packed(matmul)?;
         self.view("the left operand", &matmul.x, matmul.space.len(), Use::Operand)?;
+        if let Some(chosen) = &matmul.chosen {
+            self.view(CHOSEN, chosen, matmul.space.len(), Use::Plain)?;
+            require_dtype(CHOSEN, chosen, chosen.dtype == DType::I32)?;
+            if chosen.strides.last().is_some_and(|stride| stride.as_constant() != Some(0)) {
+                return Err(misplaced(CHOSEN, "at another place for each column"));
+            }
+        }
         self.epilogue(&matmul.epilogue, matrix.groups, matmul.space.len())
     }
 
@@ -110,6 +120,9 @@ impl KernelRules<'_> {
         self.view("v", &a.v, 4, Use::Operand)?;
         if let Some(bias) = &a.bias {
             self.view("the bias", bias, 5, Use::Operand)?;
+        }
+        if let Some(sinks) = &a.sinks {
+            self.view("the sinks", sinks, 4, Use::Operand)?;
         }
         if let Some(past) = &a.past {
             self.view("the past", past, 1, Use::Plain)?;
@@ -248,6 +261,7 @@ impl KernelRules<'_> {
                         Err(misplaced("a weight of several encodings"))
                     }
                     WeightForm::Packed(_) => Ok(()),
+                    WeightForm::Stack { .. } => Err(misplaced("a stack of weights")),
                 }
             }
             Place::Index(_) | Place::Extent(_) if used != Use::Row(Access::Uniform) || view.indirect.is_some() => {
@@ -259,15 +273,18 @@ impl KernelRules<'_> {
         }
     }
 
-    /// The packed weight of a product.
-    fn packed(&self, number: u32) -> Result<&PackedMatrix, Fault> {
+    /// The packed weight of a product, or those that it chooses from.
+    fn packed(&self, matmul: &Matmul) -> Result<&PackedMatrix, Fault> {
+        let number = matmul.weight;
         let count = self.program.weights.len();
         let missing = Fault::Missing { what: "weight", number: number as usize, count };
         let weight = self.program.weights.get(number as usize).ok_or(missing)?;
         self.instances("weight", number, weight.instances)?;
-        match &weight.form {
-            WeightForm::Packed(matrix) => Ok(matrix),
-            WeightForm::Dense { .. } => Err(misplaced("the right operand", "a dense weight")),
+        match (&weight.form, &matmul.chosen) {
+            (WeightForm::Packed(matrix), None) | (WeightForm::Stack { matrix, .. }, Some(_)) => Ok(matrix),
+            (WeightForm::Packed(_), Some(_)) => Err(misplaced(CHOSEN, "a weight that is no stack")),
+            (WeightForm::Stack { .. }, None) => Err(misplaced("the right operand", "a stack without a choice")),
+            (WeightForm::Dense { .. }, _) => Err(misplaced("the right operand", "a dense weight")),
         }
     }
 

@@ -325,17 +325,18 @@ fn check_weight(weight: &Weight) -> Result<(), Fault> {
             return Err(Fault::TooMany { what: "axes", most: MAX_RANK });
         }
         WeightForm::Dense { .. } => [1; 3],
-        WeightForm::Packed(matrix) if matrix.groups > MAX_GROUPS => {
+        WeightForm::Packed(matrix) | WeightForm::Stack { matrix, .. } if matrix.groups > MAX_GROUPS => {
             return Err(Fault::TooMany { what: "groups", most: MAX_GROUPS });
         }
-        WeightForm::Packed(matrix) => [matrix.groups, matrix.n, matrix.k],
+        WeightForm::Packed(matrix) | WeightForm::Stack { matrix, .. } => [matrix.groups, matrix.n, matrix.k],
     };
     let sizes = 0..weight.encodings.len().max(1);
     let is_whole = sizes.into_iter().all(|i| weight.bytes(i).is_some_and(|bytes| bytes > 0));
     if !is_whole || extents.contains(&0) {
         return Err(Fault::Size("its extent"));
     }
-    let is_mixed = matches!(weight.form, WeightForm::Packed(_)) && weight.encodings.len() == weight.instances as usize;
+    let is_packed = !matches!(weight.form, WeightForm::Dense { .. });
+    let is_mixed = is_packed && weight.encodings.len() == weight.instances as usize;
     if !weight.encodings.is_empty() && !is_mixed {
         return Err(Fault::Size("the number of encodings"));
     }

@@ -76,6 +76,7 @@ impl Binder<'_> {
         read("k", Some(&body.k), &[b, g, t, d])?;
         read("v", Some(&body.v), &[b, g, t, e])?;
         read("the bias", body.bias.as_ref(), &over_scores)?;
+        read("the sinks", body.sinks.as_ref(), &[b, g, r, s])?;
         read("the past", body.past.as_ref(), &[b])?;
         read("the mask", body.mask.as_ref(), &[b, t])?;
         let out = self.resolver.view("the result", &body.out, &[b, g, r, s, e])?;
@@ -87,7 +88,8 @@ impl Binder<'_> {
         let mut operands = operands.into_iter();
         let mut next = |is_there: bool| if is_there { operands.next() } else { None };
         let [q, k, v] = [next(true), next(true), next(true)];
-        let (bias, past, mask) = (next(body.bias.is_some()), next(body.past.is_some()), next(body.mask.is_some()));
+        let (bias, sinks) = (next(body.bias.is_some()), next(body.sinks.is_some()));
+        let (past, mask) = (next(body.past.is_some()), next(body.mask.is_some()));
         let floats = Attention::shared_floats(&extents, self.workers);
         let shared = self.temporary(DType::F32, &[floats])?;
         let kernel = AttentionKernel {
@@ -100,6 +102,7 @@ impl Binder<'_> {
             past: past.map(|(_, view, _)| (self.element(&view), fixed(&view))),
             mask: mask.map(|(_, view, _)| (self.element(&view), fixed(&view))),
             bias: bias.map(|bias| self.required(Some(bias), label)).transpose()?,
+            sinks: sinks.map(|sinks| self.required(Some(sinks), label)).transpose()?,
             scale: body.scale,
             soft_cap: body.soft_cap,
             causal: body.causal,

@@ -10,20 +10,22 @@ mod top_k;
 
 use castiron_ir::DType;
 
-use super::kernels::{BlankKernel, BoundKernel, MatmulKernel, RowsKernel};
-use super::operand::Address;
+use super::kernels::{BlankKernel, BoundKernel, MatmulKernel, RowsKernel, StackedKernel};
+use super::operand::{Address, IndexOperand};
 use super::{BoundEntry, Cost, Origin, Slots, Stage};
 use crate::bind::hazard::{self, Span};
 use crate::bind::padding::Padding;
 use crate::bind::symbols::{SymbolTable, Values};
-use crate::bind::view::{FlatView, Memory, Resolver};
+use crate::bind::view::{FlatIndex, FlatView, Memory, Resolver};
 use crate::bind::{BindError, BindFault};
 use crate::cpu::isa::Isa;
 use crate::cpu::matmul::Matmul;
+use crate::cpu::matmul::stacked::Stacked;
 use crate::cpu::scratch::Scratch;
 use crate::memory::ALIGNMENT;
 use crate::plan::{Request, plan};
 use crate::program::row::{Access, RowProgram};
+use crate::program::view::View;
 use crate::program::{EntryProgram, Kernel, KernelBody, Program, Step};
 use crate::program::{Matmul as MatmulBody, Rows as RowsBody};
 use crate::tensor::tensor_bytes;
@@ -202,10 +204,7 @@ impl Binder<'_> {
         let Some(extents) = self.space(&matmul.space)? else { return Ok(()) };
         let (_, outer) = extents.split_last().unwrap_or((&1, &[]));
         let m = outer.iter().product();
-        let (weight, matrix) = match self.resolver.program.weights[matmul.weight as usize].form {
-            crate::program::WeightForm::Packed(matrix) => (Memory::Packed(matmul.weight as usize, matrix), matrix),
-            crate::program::WeightForm::Dense { .. } => return Err(BindFault::TooLarge("a dense weight")),
-        };
+        let (count, matrix) = self.resolver.matrices(matmul.weight)?;
         if extents.last() != Some(&matrix.n) {
             let (needed, available) = (extents.last().copied().unwrap_or(0), matrix.n);
             return Err(BindFault::Bounds { operand: "the columns of the product".into(), needed, available });
@@ -213,23 +212,58 @@ impl Binder<'_> {
         let x_extents: Vec<usize> = outer.iter().copied().chain([matrix.k]).collect();
         let x = self.resolver.view("the left operand", &matmul.x, &x_extents)?;
         self.touch(&x, &x_extents);
-        self.cost.bytes += matrix.bytes().unwrap_or(0) as f64;
+        let chosen = matmul.chosen.as_ref().map(|view| self.choice(view, outer)).transpose()?;
+        // Rows that take different weights read at most as many as there are.
+        self.cost.bytes +=
+            matrix.bytes().unwrap_or(0) as f64 * if chosen.is_some() { count.min(m) as f64 } else { 1.0 };
         let flat = self.operands(&matmul.epilogue, matrix.groups, &extents)?;
-        check_hazards(&flat, &[("the left operand", &x, &x_extents)])?;
-        let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
-        let origin = self.origin(label, &flat);
-        let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
+        let mut others = vec![("the left operand", &x, &*x_extents)];
+        others.extend(chosen.as_ref().map(|(view, over)| ("the choice of a weight", view, &**over)));
+        check_hazards(&flat, &others)?;
+        let outer = outer.to_vec();
+        let mut origin = self.origin(label, &flat);
         let encodings = &self.resolver.program.weights[matmul.weight as usize].encodings;
         for encoding in encodings.iter().copied().chain([matrix.encoding]) {
-            let scratch = Matmul::scratch_bytes(&PackedMatrix { encoding, ..matrix }, m);
+            let shape = PackedMatrix { encoding, ..matrix };
+            let scratch = match chosen {
+                Some(_) => Stacked::scratch_bytes(&shape, count, m),
+                None => Matmul::scratch_bytes(&shape, m),
+            };
             self.scratch.0 = self.scratch.0.max(scratch);
         }
         self.count(m, matrix.n, matrix.k.saturating_mul(2 * matrix.groups));
-        let (isa, weight, is_live) = (self.isa, self.address(weight), self.is_live());
-        let encodings = encodings.as_slice().into();
-        let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, is_live, epilogue };
-        self.push(BoundKernel::Matmul(kernel), origin);
+        let (isa, is_live) = (self.isa, self.is_live());
+        let weight = self.address(Memory::Weight(matmul.weight as usize));
+        let encodings: Box<[_]> = encodings.as_slice().into();
+        let Some((choice, _)) = chosen else {
+            let (x, x_stride) = self.rows_of_x(x, &x_extents, label)?;
+            let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
+            let kernel = MatmulKernel { isa, weight, matrix, encodings, x, x_stride, m, is_live, epilogue };
+            self.push(BoundKernel::Matmul(kernel), origin);
+            return Ok(());
+        };
+        let is_row = x.is_plain(DType::F32) && (matrix.k == 1 || x.strides[outer.len()] == 1);
+        let x = if is_row { x } else { self.copied(x, &x_extents, label)? };
+        let epilogue = self.epilogue(&matmul.epilogue, matrix.groups, flat, extents)?;
+        origin.indices.push(self.source(choice.memory));
+        let index = FlatIndex::of(choice, count);
+        let chosen = IndexOperand::new(&index, self.address(index.memory), outer.len(), 1);
+        let x_strides = x.strides[..outer.len()].into();
+        let x = self.element(&x);
+        let product = MatmulKernel { isa, weight, matrix, encodings, x, x_stride: 0, m, is_live, epilogue };
+        self.push(
+            BoundKernel::Stacked(StackedKernel { product, count, outer: outer.into(), x_strides, chosen }),
+            origin,
+        );
         Ok(())
+    }
+
+    /// Where the weights of rows are chosen.
+    fn choice(&mut self, view: &View, outer: &[usize]) -> Result<(FlatView, Vec<usize>), BindFault> {
+        let over: Vec<usize> = outer.iter().copied().chain([1]).collect();
+        let flat = self.resolver.view("the choice of a weight", view, &over)?;
+        self.touch(&flat, &over);
+        Ok((flat, over))
     }
 
     /// The left operand as rows of a constant stride, copied if it is not.
@@ -296,13 +330,17 @@ impl Binder<'_> {
     }
 
     fn origin(&self, label: &str, flat: &FlatOperands) -> Origin {
-        let source = |view: &FlatView| match view.index.as_ref().map(|index| index.memory) {
-            None => String::new(),
-            Some(Memory::Input(number)) => format!("input `{}`", self.resolver.entry.inputs[number].0),
-            Some(_) => "an intermediate result".to_owned(),
-        };
+        let source = |view: &FlatView| view.index.as_ref().map(|index| self.source(index.memory)).unwrap_or_default();
         let indices = flat.inputs.iter().chain(&flat.outputs).map(source).collect();
         self.origin_of(label, indices)
+    }
+
+    /// What an index is read from, for people.
+    fn source(&self, memory: Memory) -> String {
+        match memory {
+            Memory::Input(number) => format!("input `{}`", self.resolver.entry.inputs[number].0),
+            _ => "an intermediate result".to_owned(),
+        }
     }
 
     /// An origin that is known but for what [`Binder::push`] adds.
