@@ -96,6 +96,22 @@ fn damaged_gguf_files() {
 }
 
 #[test]
+fn damaged_pytorch_files() {
+    damage("torch-zip", "pytorch_model.bin");
+    damage("torch-legacy", "pytorch_model.bin");
+    damage("torch-sharded", "pytorch_model.bin.index.json");
+}
+
+#[test]
+fn damaged_quantised_checkpoints() {
+    damage("gptq-permuted", "model.safetensors");
+    damage("gptq-symmetric", "config.json");
+    damage("fp8", "model.safetensors");
+    damage("gguf-llama-split", "model-00001-of-00003.gguf");
+    damage("gguf-stablelm", "model.gguf");
+}
+
+#[test]
 fn damaged_tokenizers() {
     damage("llama-chat", "tokenizer.json");
     damage("llama-chat", "tokenizer_config.json");

@@ -1,4 +1,6 @@
+use std::borrow::Cow;
 use std::fs;
+use std::path::Path;
 
 use castiron_ir::BlockFormat;
 use serde_json::json;
@@ -6,7 +8,7 @@ use tempfile::TempDir;
 use tokenizers::Tokenizer;
 
 use super::*;
-use crate::blocks::{Pooling, PoolingMode};
+use crate::blocks::Pooling;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
@@ -172,7 +174,7 @@ fn modules_that_are_not_implemented_are_named() {
 
 #[test]
 fn gguf_has_the_names_and_shapes_of_the_same_model_in_safetensors() {
-    let shapes = |name| open(name).shapes();
+    let shapes = |name| open(name).shapes().unwrap();
     let mut expected: Vec<String> = shapes("llama-gqa").into_keys().collect();
     expected.retain(|name| !name.contains("layers.") || name.contains("layers.0.") || name.contains("layers.1."));
     let checkpoint = open("llama-gguf-mixed");
@@ -218,14 +220,6 @@ fn gguf_keys_become_a_config() {
 }
 
 #[test]
-fn rotary_rows_are_put_in_halves() {
-    // Two heads of four rows of two bytes.
-    let stored: Vec<u8> = (0..16).collect();
-    let expected = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
-    assert_eq!(halves_from_pairs(&stored, 8, 2), expected);
-}
-
-#[test]
 fn tensors_are_lent_and_only_rearranged_ones_are_copied() {
     let checkpoint = open("llama-gguf-mixed");
     let is_borrowed = |name| {
@@ -256,6 +250,73 @@ fn what_is_no_checkpoint_is_said_to_be_none() {
     fs::copy(fixture("llama-gguf-f32/model.gguf"), file("a.gguf")).unwrap();
     assert!(open().is_ok() && Checkpoint::open(&file("a.gguf")).is_ok());
     fs::write(file("b.gguf"), "nothing").unwrap();
-    assert!(matches!(open(), Err(CheckpointError::SeveralGguf { files, .. }) if files == ["a.gguf", "b.gguf"]));
+    assert!(matches!(open(), Err(CheckpointError::SeveralFiles { files, .. }) if files == ["a.gguf", "b.gguf"]));
     assert!(matches!(Checkpoint::open(&file("missing")), Err(CheckpointError::Io { .. })));
+}
+
+#[test]
+fn indexes_fit_the_files_beside_them() {
+    let files = ["config.json", "model.safetensors.index.json"];
+    let [first, second] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let all: Vec<&str> = files.into_iter().chain([first, second]).collect();
+    let folder = copy("llama-sharded", &all);
+    let file = |name: &str| folder.path().join(name);
+    let error = || Checkpoint::open(folder.path()).unwrap_err().to_string();
+    assert!(Checkpoint::open(folder.path()).is_ok());
+    fs::copy(file(second), file("model-00004-of-00004.safetensors")).unwrap();
+    assert!(error().contains("does not name `model-00004-of-00004.safetensors`"), "{}", error());
+    fs::remove_file(file("model-00004-of-00004.safetensors")).unwrap();
+    fs::copy(file(first), file(second)).unwrap();
+    assert!(error().contains("says that `model-00002-of-00002.safetensors` holds"), "{}", error());
+    fs::remove_file(file(second)).unwrap();
+    assert!(error().contains("names `model-00002-of-00002.safetensors`, which is not there"), "{}", error());
+}
+
+#[test]
+fn safetensors_win_over_pytorch_files() {
+    let folder = copy("torch-zip", &["config.json", "pytorch_model.bin"]);
+    let has_halves = || Checkpoint::open(folder.path()).unwrap().storage("model.norm.weight") == Some(HALVES);
+    const HALVES: Storage = Storage::Dense(DType::F16);
+    assert!(!has_halves());
+    fs::copy(fixture("llama-f16/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    assert!(has_halves());
+}
+
+#[test]
+fn quantised_weights_keep_their_bits_where_blocks_hold_them() {
+    let storage = |name: &str| open(name).storage("model.layers.0.mlp.up_proj.weight").unwrap();
+    assert_eq!(storage("gptq-symmetric"), Storage::Blocks(BlockFormat::Q4_0));
+    assert_eq!(storage("gptq-zero-points"), Storage::Blocks(BlockFormat::Q5_0));
+    assert_eq!(storage("gptq-permuted"), Storage::Dense(DType::F32));
+    assert_eq!(storage("awq"), Storage::Blocks(BlockFormat::Q5_0));
+    assert_eq!(storage("fp8"), Storage::Dense(DType::F32));
+    assert_eq!(storage("llama-f8"), Storage::Dense(DType::F16));
+}
+
+#[test]
+fn quantisations_that_are_not_implemented_are_named() {
+    let error = |name: &str, key: &str, value: Value| {
+        let folder = copy(name, &["config.json", "model.safetensors"]);
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["quantization_config"][key] = value;
+        fs::write(&path, config.to_string()).unwrap();
+        Checkpoint::open(folder.path()).unwrap_err().to_string()
+    };
+    for (name, key, value) in [
+        ("gptq-symmetric", "bits", json!(3)),
+        ("gptq-symmetric", "checkpoint_format", json!("marlin")),
+        ("gptq-symmetric", "quant_method", json!("hqq")),
+        ("gptq-symmetric", "dynamic", json!({"-:.*": {}})),
+        ("gptq-symmetric", "new_switch", json!(1)),
+        ("awq", "version", json!("gemv")),
+        ("awq", "zero_point", json!(false)),
+        ("fp8", "activation_scheme", json!("static")),
+        ("fp8", "weight_block_size", json!([16])),
+    ] {
+        let error = error(name, key, value);
+        assert!(error.contains(&format!("quantization_config.{key}")), "{error}");
+    }
+    let misfit = error("gptq-symmetric", "group_size", json!(16));
+    assert!(misfit.contains("quantised weight `model.layers.0.mlp.down_proj` has `scales`"), "{misfit}");
 }
