@@ -6,8 +6,8 @@ use crate::blocks::{
 };
 use crate::config::ConfigReader;
 
-/// Most experts of a layer, which a builder counts through.
-const MOST_EXPERTS: usize = 1 << 14;
+/// Most experts of all layers together, which a builder counts through.
+const MOST_EXPERTS: usize = 1 << 18;
 
 /// What families with experts differ in.
 pub(super) struct Mixture {
@@ -31,8 +31,9 @@ pub(super) fn experts(config: &ConfigReader<'_>, model: &Decoder, mixture: Mixtu
     let key = ["num_local_experts", "num_experts", "n_routed_experts"].into_iter().find(is_there);
     let key = key.unwrap_or("num_experts");
     let count = config.extent(key)?;
-    if count.value() > MOST_EXPERTS {
-        return Err(config.invalid(key, &format!("at most {MOST_EXPERTS} experts")).into());
+    let most = MOST_EXPERTS / model.layers.len().max(1);
+    if count.value() > most {
+        return Err(config.invalid(key, &format!("at most {most} experts in each layer")).into());
     }
     let chosen = config.size("num_experts_per_tok")?.unwrap_or(mixture.chosen);
     if chosen > count.value() {
