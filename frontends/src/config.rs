@@ -49,6 +49,7 @@ const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
     "_num_labels",
+    "activation_dropout",
     "architectures",
     "attention_dropout",
     "attention_probs_dropout_prob",
@@ -56,14 +57,21 @@ const HARMLESS: &[&str] = &[
     "bos_token_id",
     "chunk_size_feed_forward",
     "classifier_dropout",
+    "cross_attention_hidden_size",
+    "decoder_layerdrop",
     "directionality",
+    "dropout",
+    "dropout_rate",
     "dtype",
     "embd_pdrop",
+    "encoder_layerdrop",
     "eos_token_id",
-    "gradient_checkpointing",
     "finetuning_task",
+    "gradient_checkpointing",
     "hidden_dropout_prob",
     "id2label",
+    "init_std",
+    "initializer_factor",
     "initializer_range",
     "is_encoder_decoder",
     "is_llama_config",
@@ -81,8 +89,10 @@ const HARMLESS: &[&str] = &[
     "pooler_num_fc_layers",
     "pooler_size_per_head",
     "pooler_type",
+    "prefix",
     "pretraining_tp",
     "problem_type",
+    "pruned_heads",
     "resid_pdrop",
     "return_dict",
     "sep_token_id",
@@ -92,6 +102,7 @@ const HARMLESS: &[&str] = &[
     "summary_type",
     "summary_use_proj",
     "task_specific_params",
+    "tf_legacy_loss",
     "tokenizer_class",
     "torch_dtype",
     "torchscript",
@@ -136,6 +147,11 @@ impl<'a> ConfigReader<'a> {
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.read.borrow_mut().insert(key.to_owned());
         self.object.get(key).filter(|v| !v.is_null())
+    }
+
+    /// Notes keys that change nothing here, whatever their values.
+    pub fn disregard(&self, keys: &[&str]) {
+        self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
 
     fn typed<T>(
@@ -230,7 +246,14 @@ impl<'a> ConfigReader<'a> {
     /// # Errors
     /// A name without a function.
     pub fn activation(&self, key: &str, default: &str) -> Result<UnaryOp, ConfigError> {
-        let name = self.text(key)?.unwrap_or(default);
+        self.activation_of(key, self.text(key)?.unwrap_or(default))
+    }
+
+    /// The activation of a name that a key says.
+    ///
+    /// # Errors
+    /// A name without a function.
+    pub fn activation_of(&self, key: &str, name: &str) -> Result<UnaryOp, ConfigError> {
         Ok(match name {
             "gelu" => UnaryOp::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,

@@ -17,6 +17,7 @@ pub fn weight_expressions(region: &Region) -> Vec<bool> {
             | Op::Reshape(_)
             | Op::Transpose(_)
             | Op::Slice(_)
+            | Op::Gather(_)
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::Select(_)

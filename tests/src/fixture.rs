@@ -70,7 +70,7 @@ impl Fixture {
             let (a, b) = (actual.data[i], expected.data[i]);
             (a - b).abs() <= atol + rtol * b.abs()
         };
-        let at = self.counted(expected).find(|&i| !within(i))?;
+        let at = self.counted(name).find(|&i| !within(i))?;
         let place = index(at, &expected.shape);
         Some(format!("{name}{place:?} is {}, not {}", actual.data[at], expected.data[at]))
     }
@@ -80,15 +80,18 @@ impl Fixture {
         let expected = &self.outputs[name];
         let error = |i: usize| (actual.data[i] - expected.data[i]).abs() / expected.data[i].abs().max(1.0);
         if actual.shape == expected.shape {
-            self.counted(expected).map(error).fold(0.0, f64::max)
+            self.counted(name).map(error).fold(0.0, f64::max)
         } else {
             f64::INFINITY
         }
     }
 
     /// Offsets of the elements of an output that are no padding.
-    fn counted<'a>(&'a self, expected: &'a Tensor) -> impl Iterator<Item = usize> + 'a {
-        let mask = self.inputs.get("attention_mask").filter(|m| expected.shape.starts_with(&m.shape));
+    fn counted<'a>(&'a self, name: &str) -> impl Iterator<Item = usize> + 'a {
+        let expected = &self.outputs[name];
+        let is_decoders = self.inputs.contains_key("decoder_input_ids") && !name.starts_with("encoder_");
+        let mask = if is_decoders { "decoder_attention_mask" } else { "attention_mask" };
+        let mask = self.inputs.get(mask).filter(|m| expected.shape.starts_with(&m.shape));
         let width = mask.map_or(1, |m| expected.data.len() / m.data.len());
         (0..expected.data.len()).filter(move |i| mask.is_none_or(|m| m.data[i / width] != 0.0))
     }

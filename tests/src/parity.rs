@@ -52,8 +52,8 @@ fn split(pipeline: &Pipeline, generated: &Generated) -> Result<(), String> {
 
 /// The reference was made without the end tokens.
 fn greedy(pipeline: &Pipeline, new_tokens: usize) -> Request {
-    let end = pipeline.description().generation.eos.clone();
-    Request { max_new_tokens: new_tokens, min_new_tokens: new_tokens, sampling: Sampling::GREEDY, seed: 0, end }
+    let request = Request::of_model(pipeline.description(), new_tokens);
+    Request { min_new_tokens: new_tokens, sampling: Sampling::GREEDY, ..request }
 }
 
 fn tokens(pipeline: &mut Pipeline, generated: &Generated) -> Result<(), String> {

@@ -28,7 +28,7 @@ fn open(artifact: &TempPath, options: session::Options) -> Pipeline {
 }
 
 fn request() -> Request {
-    Request { max_new_tokens: 12, min_new_tokens: 0, sampling: Sampling::GREEDY, seed: 0, end: vec![] }
+    Request::plain(12)
 }
 
 #[test]

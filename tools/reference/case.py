@@ -35,6 +35,16 @@ class Case:
     padding: str = "right"
     """The side that padding is on."""
 
+    decoder_lengths: tuple[int, ...] | None = None
+    """Real tokens of the decoder in each row, for encoder–decoders that are given them."""
+
+    decoder_padding: str = "right"
+    """The side that the decoder's padding is on."""
+
+    last_token: int | None = None
+    """The last real token of each row, where the model needs a certain one."""
+
+
     token_types: bool = False
     """Whether `token_type_ids` is an input."""
 
@@ -50,7 +60,7 @@ class Case:
     @property
     def generates(self) -> bool:
         """Whether the model decodes text, so that the folder holds `generate.json`."""
-        return self.model.endswith(("CausalLM", "LMHeadModel"))
+        return self.model.endswith(("CausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"))
 
     def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
         """Draw the model's weights and store them."""

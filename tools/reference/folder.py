@@ -25,8 +25,15 @@ from suitability import (
 )
 from vocabularies import as_json
 
-OUTPUTS = ("logits", "last_hidden_state", "pooler_output", "start_logits", "end_logits")
-SEEDS = 400
+OUTPUTS = (
+    "logits",
+    "last_hidden_state",
+    "encoder_last_hidden_state",
+    "pooler_output",
+    "start_logits",
+    "end_logits",
+)
+SEEDS = 2000
 
 Loader = Callable[[], PreTrainedModel]
 
@@ -60,10 +67,10 @@ def write_reference(case: Case, folder: Path, load: Loader, generator: np.random
     The model is loaded anew for every run, since dynamic rotary embeddings remember the longest input.
     """
     model = load()
-    vocab_size = model.config.vocab_size
+    vocab_size = min(model.config.vocab_size, getattr(model.config, "decoder_vocab_size", model.config.vocab_size))
     batch = inputs.batch(case, vocab_size, getattr(model.config, "type_vocab_size", 0), generator)
     outputs = forward(case, model, batch)
-    check_outputs(outputs, batch["attention_mask"], case.generates)
+    check_outputs(outputs, batch.get("decoder_attention_mask", batch["attention_mask"]), case.generates)
     named = {f"in.{name}": value for name, value in batch.items()}
     named |= {f"out.{name}": value for name, value in outputs.items()}
     save_file(named, folder / "reference.safetensors")
@@ -90,7 +97,7 @@ def generate(load: Loader, prompt: list[int]) -> dict:
     greedy = decode(load(), prompt, 1)
     if greedy.margin < SMALLEST_GREEDY_MARGIN:
         raise Unsuitable("a greedy choice is too close")
-    check_varied(greedy.tokens[len(prompt) :])
+    check_varied(greedy.tokens[-NEW_TOKENS:])
     beam = decode(load(), prompt, BEAMS)
     if beam.margin < SMALLEST_BEAM_MARGIN:
         raise Unsuitable("a beam choice is too close")

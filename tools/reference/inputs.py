@@ -9,17 +9,33 @@ SPECIAL_TOKENS = 5
 
 
 def batch(case: Case, vocab_size: int, token_types: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """`input_ids`, `attention_mask` and, if the case asks, `token_type_ids`, all I64 `[rows, longest]`."""
-    rows, longest = len(case.lengths), max(case.lengths)
-    mask = np.zeros((rows, longest), np.int64)
-    for row, length in enumerate(case.lengths):
-        real = slice(0, length) if case.padding == "right" else slice(longest - length, longest)
-        mask[row, real] = 1
-    ids = np.stack([tokens(longest, vocab_size, generator) for _ in range(rows)])
-    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    """`input_ids`, `attention_mask` and, if the case asks, `token_type_ids` and the decoder's ids and mask.
+
+    All are I64 `[rows, longest]`.
+    """
+    ids, mask = padded(case.lengths, case.padding, vocab_size, generator)
+    if case.last_token is not None:
+        for row, real in enumerate(mask):
+            ids[row, np.flatnonzero(real)[-1]] = case.last_token
+    inputs = {"input_ids": ids, "attention_mask": mask}
     if case.token_types:
         inputs["token_type_ids"] = generator.integers(0, token_types, ids.shape) * mask
+    if case.decoder_lengths:
+        ids, mask = padded(case.decoder_lengths, case.decoder_padding, vocab_size, generator)
+        inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask}
     return inputs
+
+
+def padded(
+    lengths: tuple[int, ...], side: str, vocab_size: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of so many ids, 0 where they are padded, and their mask."""
+    rows, longest = len(lengths), max(lengths)
+    mask = np.zeros((rows, longest), np.int64)
+    for row, length in enumerate(lengths):
+        real = slice(0, length) if side == "right" else slice(longest - length, longest)
+        mask[row, real] = 1
+    return np.stack([tokens(longest, vocab_size, generator) for _ in range(rows)]) * mask, mask
 
 
 def prompts(vocab_size: int, generator: np.random.Generator) -> list[list[int]]:

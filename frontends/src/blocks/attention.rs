@@ -1,9 +1,9 @@
-//! Self-attention with its projections, cache and positions.
+//! Attention with its projections, cache and positions.
 
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{LinearKind, ModelBuilder, Norm, Size};
+use super::{LinearKind, ModelBuilder, Norm, RelativeBias, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub struct Attention {
     pub causal: bool,
     /// How many tokens a token sees at most, itself among them.
     pub window: Option<usize>,
+    /// Name and kind of a bias by relative position that this attention has of its own.
+    pub relative: Option<(&'static str, RelativeBias)>,
 }
 
 impl Attention {
@@ -93,6 +95,7 @@ impl Attention {
             soft_cap: None,
             causal: true,
             window: None,
+            relative: None,
         }
     }
 }
@@ -175,27 +178,46 @@ impl ModelBuilder<'_> {
     /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, through the layer after them.
     fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
         let context = &self.context;
-        let q = q.transpose(&[0, 2, 3, 1, 4]);
         let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));
         if let Some(past) = &context.past {
             k = self.cached("key", 2, &k, past);
             v = self.cached("value", 2, &v, past);
         }
+        let own_bias = attention.relative.as_ref().map(|(name, bias)| self.relative_bias(name, bias));
+        let bias = own_bias.as_ref().or(context.bias.as_ref());
+        let visible = Visible { past: context.past.as_ref(), mask: context.mask.as_ref(), bias };
+        self.attend([q, &k, &v], visible, attention)
+    }
+
+    /// What queries `[b, s, g, r, d]` see of keys and values `[b, g, t, d]`, through the layer after the heads.
+    pub(super) fn attend(&self, [q, k, v]: [&Value; 3], visible: Visible<'_>, attention: &Attention) -> Value {
+        let q = q.transpose(&[0, 2, 3, 1, 4]);
         let op = op::Attention {
             scale: attention.scale,
             soft_cap: attention.soft_cap,
             causal: attention.causal,
             window: attention.window,
-            past: context.past.is_some(),
-            mask: context.mask.is_some(),
-            bias: context.bias.is_some(),
+            past: visible.past.is_some(),
+            mask: visible.mask.is_some(),
+            bias: visible.bias.is_some(),
         };
-        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
+        let optional = [visible.past, visible.mask, visible.bias].into_iter().flatten();
+        let operands: Vec<&Value> = [&q, k, v].into_iter().chain(optional).collect();
         let inner = &attention.heads * &attention.head_dim;
         let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
         let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
         let (name, linear) = attention.output;
         self.linear(name, &mixed, [&inner, &attention.width], linear)
     }
+}
+
+/// What decides which keys a query sees, and how well.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Visible<'a> {
+    /// `i32[b]`: positions before the first query.
+    pub past: Option<&'a Value>,
+    /// `bool[b, t]`: keys that are no padding.
+    pub mask: Option<&'a Value>,
+    /// Added to the scores.
+    pub bias: Option<&'a Value>,
 }

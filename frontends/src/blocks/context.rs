@@ -14,15 +14,30 @@ pub struct Context {
     pub past: Option<Value>,
     /// Rotation angles of queries and keys; an attention says which table it takes.
     pub rotary: Vec<RotaryTables>,
-    /// Added to the scores of every attention: broadcasts to `[b, g, r, s, t]`.
+    /// Added to the scores of every self-attention: broadcasts to `[b, g, r, s, t]`.
     pub bias: Option<Value>,
+    /// How far keys are from queries, as rows of a table of biases: `i32[1,s,t]` or `i32[b,s,t]`.
+    pub distances: Option<Value>,
+    /// What cross-attention sees.
+    pub source: Option<Source>,
+}
+
+/// The sequence that an encoder has read.
+#[derive(Clone)]
+pub struct Source {
+    /// Vectors of its tokens, `[b,e,n]`. Where they are not given, attention takes the keys and values that
+    /// the entry `encode` has kept.
+    pub vectors: Option<Value>,
+    /// `bool[b,e]`: the tokens that are no padding.
+    pub mask: Value,
 }
 
 impl Context {
     /// The values in a fixed order.
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
-        self.mask.iter().chain(&self.past).chain(&self.bias).chain(rotary).collect()
+        let source = self.source.iter().flat_map(|s| s.vectors.iter().chain([&s.mask]));
+        self.mask.iter().chain(&self.past).chain(&self.bias).chain(&self.distances).chain(rotary).chain(source).collect()
     }
 
     /// The same context with its values, in that order, replaced.
@@ -33,7 +48,9 @@ impl Context {
             mask: self.mask.as_ref().map(&mut next),
             past: self.past.as_ref().map(&mut next),
             bias: self.bias.as_ref().map(&mut next),
+            distances: self.distances.as_ref().map(&mut next),
             rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
+            source: self.source.as_ref().map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
         }
     }
 }
@@ -53,12 +70,22 @@ impl ModelBuilder<'_> {
     /// whatever is padding, as in transformers' `forward`.
     pub fn whole_sequence(&self) -> (Self, Tokens) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
-        let mask = self.input("attention_mask", Type::i32(["b", "s"]));
+        self.masked_sequence(ids, "attention_mask")
+    }
+
+    /// Takes tokens `i32[b,s]` as a whole sequence, whose mask is an input.
+    pub(super) fn masked_sequence(&self, ids: Value, mask: &str) -> (Self, Tokens) {
+        let mask = self.input(mask, ids.ty());
         let mask = mask.binary(BinaryOp::Ne, &mask.constant(0.0));
-        let positions = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-        let length = self.builder.apply(Extent { of: "s".into() }, &[]).reshape([Dim::from(1)]);
         let context = Context { mask: Some(mask), ..self.context.clone() };
-        (self.with_context(context), Tokens { ids, positions, length })
+        (self.with_context(context), self.tokens(ids))
+    }
+
+    /// Takes tokens `i32[b,s]` as a whole sequence.
+    pub(super) fn tokens(&self, ids: Value) -> Tokens {
+        let positions = self.builder.iota([Dim::from(1), ids.dim(1)], 1);
+        let length = self.builder.apply(Extent { of: ids.dim(1) }, &[]).reshape([Dim::from(1)]);
+        Tokens { ids, positions, length }
     }
 
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that

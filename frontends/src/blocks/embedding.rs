@@ -1,7 +1,7 @@
 //! From token ids to the vectors that the first layer sees.
 
-use castiron_ir::op::{BinaryOp, Dot};
-use castiron_ir::{DType, Dim, Value};
+use castiron_ir::op::{BinaryOp, Constant, Dot, UnaryOp};
+use castiron_ir::{DType, Dim, Type, Value};
 
 use super::{LinearKind, ModelBuilder, NamedNorm, Size, Tokens};
 
@@ -33,6 +33,8 @@ pub struct Embedding {
     pub projection: Option<(&'static str, Size)>,
     /// What is added to them.
     pub positions: Option<Positions>,
+    /// For how many positions sines and cosines are added to them.
+    pub sinusoids: Option<Size>,
     /// Norm of the sum.
     pub norm: Option<NamedNorm>,
 }
@@ -41,14 +43,14 @@ impl Embedding {
     /// A table and no more.
     pub fn plain(table: String, vocab: &Size, width: &Size) -> Embedding {
         let (vocab, width) = (vocab.clone(), width.clone());
-        Embedding { table, vocab, width, scale: 1.0, projection: None, positions: None, norm: None }
+        Embedding { table, vocab, width, scale: 1.0, projection: None, positions: None, sinusoids: None, norm: None }
     }
 }
 
 impl ModelBuilder<'_> {
     /// Vectors `[b, s, n]` of the tokens. `prefix` is the scope of all but the table of tokens.
     pub fn embedded(&self, prefix: &str, embedding: &Embedding, tokens: &Tokens) -> Value {
-        let Embedding { table, vocab, width, scale, projection, positions, norm } = embedding;
+        let Embedding { table, vocab, width, scale, projection, positions, sinusoids, norm } = embedding;
         let m = self.scope(prefix);
         let mut x = self.embed(table, vocab, width, &tokens.ids);
         let mut model_width = width;
@@ -63,10 +65,29 @@ impl ModelBuilder<'_> {
             let at = m.positions(positions, tokens);
             x = x + m.scope(positions.table).embed("weight", &positions.rows, model_width, &at);
         }
+        if let Some(count) = sinusoids {
+            x = x + m.sinusoids(count.value(), model_width.value()).gather(0, &tokens.positions);
+        }
         match norm {
             Some((name, norm)) => m.norm(name, &x, norm),
             None => x,
         }
+    }
+
+    /// Sines, then cosines, of `position · 10000^(-2k/width)`, `[count, width]` (arXiv:1706.03762): a table that is
+    /// computed in f64 when the model is compiled.
+    fn sinusoids(&self, count: usize, width: usize) -> Value {
+        let column = |values: Vec<f64>, shape: [usize; 2]| {
+            let ty = Type::new(DType::F64, [values.len()]);
+            self.builder.apply(Constant { values, ty }, &[]).reshape(shape)
+        };
+        let positions = column((0..count).map(|p| p as f64).collect(), [count, 1]);
+        let angles = |count: usize| {
+            let frequency = |k: usize| 1e4_f64.powf(-((2 * k) as f64) / width as f64);
+            &positions * column((0..count).map(frequency).collect(), [1, count])
+        };
+        let (sines, cosines) = (angles(width.div_ceil(2)).unary(UnaryOp::Sin), angles(width / 2).unary(UnaryOp::Cos));
+        self.builder.concat(1, &[&sines, &cosines]).cast(DType::F32)
     }
 
     fn positions(&self, positions: &Positions, tokens: &Tokens) -> Value {

@@ -35,6 +35,19 @@ pub struct Layer {
     pub parallel: bool,
     /// Factor of what attention and perceptron add.
     pub residual_scale: f64,
+    /// Between attention and perceptron, in decoders that see what an encoder has read.
+    pub cross: Option<Cross>,
+}
+
+/// Cross-attention with its residual.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cross {
+    /// Name and kind of the attention.
+    pub attention: (&'static str, Attention),
+    /// Before it.
+    pub before: Option<NamedNorm>,
+    /// After the sum.
+    pub sum: Option<NamedNorm>,
 }
 
 impl Layer {
@@ -53,6 +66,7 @@ impl Layer {
             sums: [None, None],
             parallel: false,
             residual_scale: 1.0,
+            cross: None,
         }
     }
 
@@ -84,7 +98,10 @@ impl ModelBuilder<'_> {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { attention_input };
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
-        let x = norm(&layer.sums[0], &(x + attended));
+        let mut x = norm(&layer.sums[0], &(x + attended));
+        if let Some(Cross { attention: (name, attention), before, sum }) = &layer.cross {
+            x = norm(sum, &(&x + added(&self.cross_attention(name, &norm(before, &x), attention))));
+        }
         norm(&layer.sums[1], &(&x + feed_forward(&norm(&layer.before[1], &x))))
     }
 

@@ -135,7 +135,7 @@ impl Bert {
                 let part = |at: usize| scores.slice(2, at, at + 1).reshape([x.dim(0), x.dim(1)]);
                 vec![("start_logits", part(0)), ("end_logits", part(1))]
             }
-            Head::None | Head::LanguageModel => {
+            _ => {
                 let has_pooler = tensors.has(&format!("{}pooler.dense.weight", self.prefix));
                 let pooled = has_pooler.then(|| ("pooler_output", pooler(&m)));
                 std::iter::once(("last_hidden_state", x.clone())).chain(pooled).collect()

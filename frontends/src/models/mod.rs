@@ -1,11 +1,13 @@
 //! Architectures: one file for each family, and the table that finds them.
 
+mod bart;
 mod bert;
 mod description;
 mod family;
 mod gpt2;
 mod llama;
 mod rope;
+mod t5;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,18 @@ use crate::config::{ConfigError, ConfigReader};
 use family::{Family, Head, Request};
 
 /// Every family of architectures.
-const FAMILIES: &[&Family] = &[&bert::FAMILY, &gpt2::FAMILY, &llama::FAMILY];
+const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &gpt2::FAMILY,
+    &llama::FAMILY,
+    &t5::T5,
+    &t5::MT5,
+    &t5::UMT5,
+    &bart::BART,
+    &bart::MBART,
+    &bart::MARIAN,
+    &bart::PEGASUS,
+];
 
 /// A checkpoint that no builder can turn into a graph.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +77,8 @@ pub struct Sources<'a> {
 /// A model as a graph of plain ops, and what it is for.
 #[derive(Debug)]
 pub struct Model {
-    /// Entries `forward`, and `step` (decoders) or `embed` (sentence encoders).
+    /// Entries `forward`; `step` of models that generate, and `encode` of those that read a source; `embed` of
+    /// sentence encoders.
     pub module: Module,
     /// What the outputs mean, how texts are read.
     pub description: Description,

@@ -1,5 +1,5 @@
 """The tables of reference folders, one module per family."""
 
-from cases import bert, gguf, gpt2, llama
+from cases import bart, bert, gguf, gpt2, llama, t5
 
-CASES = bert.CASES + gpt2.CASES + llama.CASES + gguf.CASES
+CASES = bert.CASES + gpt2.CASES + llama.CASES + gguf.CASES + t5.CASES + bart.CASES
