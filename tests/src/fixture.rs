@@ -24,12 +24,23 @@ pub struct Fixture {
 /// A prompt and how transformers goes on.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Generated {
-    /// Tokens to start from.
+    /// Tokens to start from; an encoder–decoder's source.
     pub prompt: Vec<u32>,
-    /// The prompt and what greedy search appends.
+    /// The prompt, or an encoder–decoder's start, and what greedy search appends.
     pub greedy: Vec<u32>,
-    /// The prompt and what a search with four beams appends.
+    /// The same of a search with four beams.
     pub beam4: Vec<u32>,
+    /// How many tokens either appends.
+    pub max_new_tokens: usize,
+    /// Of encoder–decoders, the same of greedy search as the folder's own settings have it.
+    pub defaults: Option<Vec<u32>>,
+}
+
+impl Generated {
+    /// What greedy search goes on from, and what it appends.
+    pub fn split(&self) -> (&[u32], &[u32]) {
+        self.greedy.split_at(self.greedy.len() - self.max_new_tokens)
+    }
 }
 
 /// All reference folders, by name.
@@ -79,11 +90,7 @@ impl Fixture {
     pub fn largest_error(&self, name: &str, actual: &Tensor) -> f64 {
         let expected = &self.outputs[name];
         let error = |i: usize| (actual.data[i] - expected.data[i]).abs() / expected.data[i].abs().max(1.0);
-        if actual.shape == expected.shape {
-            self.counted(name).map(error).fold(0.0, f64::max)
-        } else {
-            f64::INFINITY
-        }
+        if actual.shape == expected.shape { self.counted(name).map(error).fold(0.0, f64::max) } else { f64::INFINITY }
     }
 
     /// Offsets of the elements of an output that are no padding.

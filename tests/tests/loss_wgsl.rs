@@ -9,7 +9,6 @@ use castiron_runtime::gpu::{GpuError, Mask};
 use castiron_runtime::session::{self, RunError};
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::tasks::{Pipeline, TaskError};
-use castiron_runtime::text::Sampling;
 use castiron_tests::compiled;
 use tempfile::TempPath;
 

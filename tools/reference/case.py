@@ -57,6 +57,9 @@ class Case:
     samples: Callable[[PreTrainedModel, Tokenizer], dict] | None = None
     """What `text.json` holds, if the folder has one."""
 
+    fewest_distinct: int = 6
+    """How many tokens of a generated text differ at least, or a broken cache would not show."""
+
     @property
     def generates(self) -> bool:
         """Whether the model decodes text, so that the folder holds `generate.json`."""

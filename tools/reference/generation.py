@@ -62,7 +62,11 @@ def continue_text(model: PreTrainedModel, prompt: list[int]) -> Decoded:
     """Continue `prompt` greedily under the generation defaults that the model's folder holds."""
     ids = torch.tensor([prompt])
     output = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), output_scores=True, return_dict_in_generate=True
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        num_beams=1,
+        output_scores=True,
+        return_dict_in_generate=True,
     )
     return Decoded(output.sequences[0].tolist(), greedy_margin(output.scores))
 

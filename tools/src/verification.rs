@@ -116,8 +116,11 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
 }
 
 /// Inputs that a reference may lack: masks, which then hide nothing, and token types, which are zero.
-const OPTIONAL: [(&str, i32, &str); 3] =
-    [("attention_mask", 1, "input_ids"), ("token_type_ids", 0, "input_ids"), ("decoder_attention_mask", 1, DECODER_IDS)];
+const OPTIONAL: [(&str, i32, &str); 3] = [
+    ("attention_mask", 1, "input_ids"),
+    ("token_type_ids", 0, "input_ids"),
+    ("decoder_attention_mask", 1, DECODER_IDS),
+];
 
 /// The input that says that a model reads two sequences.
 const DECODER_IDS: &str = "decoder_input_ids";

@@ -37,7 +37,14 @@ impl Context {
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
         let source = self.source.iter().flat_map(|s| s.vectors.iter().chain([&s.mask]));
-        self.mask.iter().chain(&self.past).chain(&self.bias).chain(&self.distances).chain(rotary).chain(source).collect()
+        self.mask
+            .iter()
+            .chain(&self.past)
+            .chain(&self.bias)
+            .chain(&self.distances)
+            .chain(rotary)
+            .chain(source)
+            .collect()
     }
 
     /// The same context with its values, in that order, replaced.
@@ -50,7 +57,10 @@ impl Context {
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(&mut next),
             rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
-            source: self.source.as_ref().map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
+            source: self
+                .source
+                .as_ref()
+                .map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
         }
     }
 }

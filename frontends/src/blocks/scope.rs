@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use castiron_ir::op::{Extent, StateWrite};
 use castiron_ir::op::fused::FusedOp;
+use castiron_ir::op::{Extent, StateWrite};
 use castiron_ir::{BuildError, Builder, DType, Dim, Entry, State, Type, Value, template};
 
 use super::runs::{Run, runs};

@@ -43,10 +43,7 @@ pub(super) const MARIAN: Family = Family {
 
 pub(super) const PEGASUS: Family = Family {
     model_type: "pegasus",
-    architectures: &[
-        ("PegasusModel", Head::None),
-        ("PegasusForConditionalGeneration", Head::ConditionalGeneration),
-    ],
+    architectures: &[("PegasusModel", Head::None), ("PegasusForConditionalGeneration", Head::ConditionalGeneration)],
     build: |request| build(request, &Variant { pre_norm: true, sinusoids: true, last_before: false }),
 };
 

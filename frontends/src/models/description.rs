@@ -100,9 +100,11 @@ fn rules(settings: &ConfigReader<'_>) -> Result<Rules, ConfigError> {
     let count = |key: &str| Ok::<_, ConfigError>(settings.size_or_zero(key)?.unwrap_or(0));
     let bad_words = match settings.get("bad_words_ids") {
         None => vec![],
-        Some(Value::Array(words)) => words.iter().map(|word| tokens_of(word)).collect::<Option<_>>().ok_or_else(|| {
-            settings.invalid("bad_words_ids", "a list of lists of token numbers")
-        })?,
+        Some(Value::Array(words)) => words
+            .iter()
+            .map(|word| tokens_of(word))
+            .collect::<Option<_>>()
+            .ok_or_else(|| settings.invalid("bad_words_ids", "a list of lists of token numbers"))?,
         Some(_) => return Err(settings.invalid("bad_words_ids", "a list of lists of token numbers")),
     };
     Ok(Rules {
@@ -119,7 +121,8 @@ fn rules(settings: &ConfigReader<'_>) -> Result<Rules, ConfigError> {
 
 /// Refuses what would change the choice of the best token and is not implemented.
 fn refuse(settings: &ConfigReader<'_>) -> Result<(), ConfigError> {
-    for key in ["constraints", "exponential_decay_length_penalty", "force_words_ids", "penalty_alpha", "sequence_bias"] {
+    for key in ["constraints", "exponential_decay_length_penalty", "force_words_ids", "penalty_alpha", "sequence_bias"]
+    {
         if settings.get(key).is_some() {
             return Err(settings.invalid(key, "none, as it is not implemented"));
         }

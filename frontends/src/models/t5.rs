@@ -80,7 +80,8 @@ fn build(request: &Request<'_>, version: Version) -> Result<Built, ModelError> {
     let [_, encoder_table, decoder_table, matrix] =
         tensors.all_tied([&names[0], &names[1], &names[2], "lm_head.weight"]);
     let layers = config.layers("num_layers")?;
-    let decoder_layers = if config.get("num_decoder_layers").is_some() { config.layers("num_decoder_layers")? } else { layers };
+    let decoder_layers =
+        if config.get("num_decoder_layers").is_some() { config.layers("num_decoder_layers")? } else { layers };
     let stack = |name: &str, table: String, bidirectional: bool, layers: usize| {
         let bias = RelativeBias { bidirectional, ..parts.bias.clone() };
         Stack {

@@ -64,7 +64,9 @@ pub enum TaskError {
     #[error("the prompt has no tokens")]
     EmptyPrompt,
     /// An encoder–decoder of which nothing says how its texts begin.
-    #[error("nothing says which token the text begins with; generation_config.json names it as `decoder_start_token_id`")]
+    #[error(
+        "nothing says which token the text begins with; generation_config.json names it as `decoder_start_token_id`"
+    )]
     NoStart,
     /// A text without anything to fill in.
     #[error("the text holds no mask; write {0} where a token is to be filled in")]

@@ -79,15 +79,15 @@ mod tests {
     #[test]
     fn sequences_occur_once() {
         assert_eq!(banned(&PLACE, &Rules { no_repeat_ngram: 2, ..Rules::default() }), [6]);
-        assert_eq!(banned(&PLACE, &Rules { no_repeat_ngram: 3, ..Rules::default() }), []);
-        assert_eq!(banned(&PLACE, &Rules { no_repeat_ngram: 9, ..Rules::default() }), []);
+        assert_eq!(banned(&PLACE, &Rules { no_repeat_ngram: 3, ..Rules::default() }), [0_u32; 0]);
+        assert_eq!(banned(&PLACE, &Rules { no_repeat_ngram: 9, ..Rules::default() }), [0_u32; 0]);
         assert_eq!(banned(&PLACE, &Rules { encoder_no_repeat_ngram: 2, ..Rules::default() }), [8, 9]);
     }
 
     #[test]
     fn texts_do_not_end_early() {
         assert_eq!(banned(&PLACE, &Rules { min_length: 5, ..Rules::default() }), [2]);
-        assert_eq!(banned(&PLACE, &Rules { min_length: 4, ..Rules::default() }), []);
+        assert_eq!(banned(&PLACE, &Rules { min_length: 4, ..Rules::default() }), [0_u32; 0]);
         assert_eq!(banned(&Place { min_new_tokens: 4, ..PLACE }, &Rules::default()), [2]);
     }
 

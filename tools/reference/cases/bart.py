@@ -24,6 +24,10 @@ SMALL = dict(
     decoder_start_token_id=2,
 )
 
+# What the source and the last token add must not outweigh all that came before.
+POST_NORM = {"self_attn.out_proj": 3.0, "encoder_attn.out_proj": 0.4, "decoder.embed_positions": 4.0}
+PRE_NORM = {"self_attn.out_proj": 10.0, "fc2": 10.0, "encoder_attn.out_proj": 2.0, "decoder.embed_positions": 4.0}
+
 
 def bart(name: str, model: str = "BartForConditionalGeneration", **fields) -> SafetensorsCase:
     """A case of BART or its descendants; upper-level config arguments go in `config`."""
@@ -33,7 +37,8 @@ def bart(name: str, model: str = "BartForConditionalGeneration", **fields) -> Sa
         name=name,
         model=model,
         config=config,
-        factors={"self_attn.out_proj": 5.0, "fc2": 5.0} if pre_norm else {"self_attn.out_proj": 3.0},
+        factors=PRE_NORM if pre_norm else POST_NORM,
+        fewest_distinct=4,
         decoder_lengths=fields.pop("decoder_lengths", (5, 9, 8)),
         **fields,
     )
@@ -59,8 +64,8 @@ def facebook_config(config: Config) -> Config:
         "forced_eos_token_id": 2,
         "gradient_checkpointing": False,
         "length_penalty": 2.0,
-        "max_length": 142,
-        "min_length": 56,
+        "max_length": 28,
+        "min_length": 12,
         "no_repeat_ngram_size": 3,
         "normalize_before": False,
         "normalize_embedding": True,

@@ -52,6 +52,12 @@ def untied(tensors: Tensors) -> Tensors:
     return tensors | {"lm_head.weight": torch.from_numpy(matrix).to(tensors["shared.weight"].dtype)}
 
 
+def untied_and_scaled(tensors: Tensors) -> Tensors:
+    """A matrix of scores of its own, for vectors that are scaled all the same."""
+    width = tensors["shared.weight"].shape[1]
+    return tensors | {"lm_head.weight": untied(tensors)["lm_head.weight"] * width**0.5}
+
+
 def version_1_1(config: Config) -> Config:
     """The keys of Google's uploads of version 1.1, which say by an untied head that nothing is scaled."""
     later = ("scale_decoder_outputs", "dense_act_fn", "is_gated_act", "is_decoder", "classifier_dropout", "dtype")
@@ -134,7 +140,7 @@ CASES = [
     one_text("t5-token-classification", "T5ForTokenClassification", config=dict(num_labels=4), padding="left"),
     one_text("t5-question-answering", "T5ForQuestionAnswering"),
     t5("mt5", "MT5ForConditionalGeneration", edit_tensors=untied),
-    t5("umt5", "UMT5ForConditionalGeneration", edit_tensors=untied, config=dict(num_layers=3)),
+    t5("umt5", "UMT5ForConditionalGeneration", edit_tensors=untied_and_scaled, config=dict(num_layers=3)),
     t5("umt5-tied", "UMT5ForConditionalGeneration", padding="left"),
     one_text("umt5-encoder", "UMT5EncoderModel", padding="left"),
 ]
