@@ -60,6 +60,7 @@ const HARMLESS: &[&str] = &[
     "bos_token_id",
     "chunk_size_feed_forward",
     "cls_token_id",
+    "cross_attention_hidden_size",
     "dense_seq_output",
     "deterministic_flash_attn",
     "directionality",
@@ -74,6 +75,7 @@ const HARMLESS: &[&str] = &[
     "id2label",
     "init_std",
     "initializer_cutoff_factor",
+    "initializer_factor",
     "initializer_range",
     "is_encoder_decoder",
     "is_llama_config",
@@ -95,8 +97,10 @@ const HARMLESS: &[&str] = &[
     "pooler_num_fc_layers",
     "pooler_size_per_head",
     "pooler_type",
+    "prefix",
     "pretraining_tp",
     "problem_type",
+    "pruned_heads",
     "reference_compile",
     "repad_logits_with_grad",
     "return_dict",
@@ -111,6 +115,7 @@ const HARMLESS: &[&str] = &[
     "summary_type",
     "summary_use_proj",
     "task_specific_params",
+    "tf_legacy_loss",
     "tie_weights_",
     "tokenizer_class",
     "torch_dtype",
@@ -158,6 +163,11 @@ impl<'a> ConfigReader<'a> {
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.read.borrow_mut().insert(key.to_owned());
         self.object.get(key).filter(|v| !v.is_null())
+    }
+
+    /// Notes keys that change nothing here, whatever their values.
+    pub fn disregard(&self, keys: &[&str]) {
+        self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
 
     fn typed<T>(
@@ -262,7 +272,14 @@ impl<'a> ConfigReader<'a> {
     /// # Errors
     /// A name without a function.
     pub fn activation(&self, key: &str, default: &str) -> Result<UnaryOp, ConfigError> {
-        let name = self.text(key)?.unwrap_or(default);
+        self.activation_of(key, self.text(key)?.unwrap_or(default))
+    }
+
+    /// The activation of a name that a key says.
+    ///
+    /// # Errors
+    /// A name without a function.
+    pub fn activation_of(&self, key: &str, name: &str) -> Result<UnaryOp, ConfigError> {
         Ok(match name {
             "gelu" => UnaryOp::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,

@@ -25,11 +25,14 @@ pub enum Task {
     ReplacedTokens,
     /// Scores of the next token.
     TextGeneration,
+    /// Scores of the next token of a text that follows from another, as a translation.
+    #[serde(rename = "text2text-generation")]
+    Text2TextGeneration,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Task; 8] = [
+    pub const ALL: [Task; 9] = [
         Task::FeatureExtraction,
         Task::FillMask,
         Task::SequenceClassification,
@@ -38,6 +41,7 @@ impl Task {
         Task::MultipleChoice,
         Task::ReplacedTokens,
         Task::TextGeneration,
+        Task::Text2TextGeneration,
     ];
 
     /// Name, as Hugging Face's hub writes it.
@@ -51,6 +55,7 @@ impl Task {
             Task::MultipleChoice => "multiple-choice",
             Task::ReplacedTokens => "replaced-token-detection",
             Task::TextGeneration => "text-generation",
+            Task::Text2TextGeneration => "text2text-generation",
         }
     }
 }
@@ -78,6 +83,7 @@ pub struct Description {
 
 /// Defaults of generation, as in `generation_config.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Generation {
     /// Token that starts a sequence.
     pub bos: Option<u32>,
@@ -85,6 +91,8 @@ pub struct Generation {
     pub eos: Vec<u32>,
     /// Token that fills a row up.
     pub pad: Option<u32>,
+    /// Token that an encoder–decoder's text begins with.
+    pub decoder_start: Option<u32>,
     /// Whether tokens are drawn at random.
     pub do_sample: bool,
     /// Divides the scores before drawing.
@@ -95,6 +103,44 @@ pub struct Generation {
     pub top_p: Option<f32>,
     /// Factor against tokens that have occurred.
     pub repetition_penalty: Option<f32>,
+    /// How many tokens a text has at most, the prompt among them.
+    pub max_length: Option<usize>,
+    /// How many tokens are generated at most; goes before `max_length`.
+    pub max_new_tokens: Option<usize>,
+    /// How many tokens are generated before a text may end.
+    pub min_new_tokens: usize,
+    /// What tokens can follow, whatever their scores.
+    pub rules: Rules,
+}
+
+impl Generation {
+    /// How many tokens to add to a prompt of so many, if the model says so.
+    pub fn new_tokens_after(&self, prompt: usize) -> Option<usize> {
+        self.max_new_tokens.or(self.max_length.map(|length| length.saturating_sub(prompt)))
+    }
+}
+
+/// What tokens can follow, whatever their scores. Lengths are those of the text so far, prompt included; that
+/// of an encoder–decoder begins with its start token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// Texts shorter than this do not end.
+    pub min_length: usize,
+    /// The token behind the first.
+    pub forced_bos: Option<u32>,
+    /// Tokens of which the last one, where there is no room for more, is.
+    pub forced_eos: Vec<u32>,
+    /// Sequences that do not occur.
+    pub bad_words: Vec<Vec<u32>>,
+    /// No sequence of so many tokens occurs twice; 0 is no rule.
+    pub no_repeat_ngram: usize,
+    /// No sequence of so many tokens of an encoder–decoder's source occurs; 0 is no rule.
+    pub encoder_no_repeat_ngram: usize,
+    /// Tokens that do not occur.
+    pub suppress: Vec<u32>,
+    /// Tokens that no text begins with.
+    pub begin_suppress: Vec<u32>,
 }
 
 /// How text becomes tokens and back.

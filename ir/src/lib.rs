@@ -24,7 +24,7 @@ pub mod verify;
 
 pub use blocks::BlockFormat;
 pub use builder::{BuildError, Builder, Value};
-pub use description::{Description, Generation, Task, TextAssets};
+pub use description::{Description, Generation, Rules, Task, TextAssets};
 pub use dim::Dim;
 pub use graph::{Entry, Module, Node, Region, State, ValueId};
 pub use op::{Op, OpDef};

@@ -17,12 +17,12 @@ pub fn weight_expressions(region: &Region) -> Vec<bool> {
             | Op::Reshape(_)
             | Op::Transpose(_)
             | Op::Slice(_)
+            | Op::Gather(_)
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::Select(_)
             | Op::Cast(_)
             | Op::Reduce(_)
-            | Op::Gather(_)
             | Op::Norm(_)
             | Op::Dot(_) => concrete() && node.operands.iter().all(|o| known[o.index()]),
             _ => false,

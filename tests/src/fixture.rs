@@ -24,12 +24,23 @@ pub struct Fixture {
 /// A prompt and how transformers goes on.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Generated {
-    /// Tokens to start from.
+    /// Tokens to start from; an encoder–decoder's source.
     pub prompt: Vec<u32>,
-    /// The prompt and what greedy search appends.
+    /// The prompt, or an encoder–decoder's start, and what greedy search appends.
     pub greedy: Vec<u32>,
-    /// The prompt and what a search with four beams appends.
+    /// The same of a search with four beams.
     pub beam4: Vec<u32>,
+    /// How many tokens either appends.
+    pub max_new_tokens: usize,
+    /// Of encoder–decoders, the same of greedy search as the folder's own settings have it.
+    pub defaults: Option<Vec<u32>>,
+}
+
+impl Generated {
+    /// What greedy search goes on from, and what it appends.
+    pub fn split(&self) -> (&[u32], &[u32]) {
+        self.greedy.split_at(self.greedy.len() - self.max_new_tokens)
+    }
 }
 
 /// All reference folders, by name.
@@ -70,7 +81,7 @@ impl Fixture {
             let (a, b) = (actual.data[i], expected.data[i]);
             (a - b).abs() <= atol + rtol * b.abs()
         };
-        let at = self.counted(expected).find(|&i| !within(i))?;
+        let at = self.counted(name).find(|&i| !within(i))?;
         let place = index(at, &expected.shape);
         Some(format!("{name}{place:?} is {}, not {}", actual.data[at], expected.data[at]))
     }
@@ -79,16 +90,15 @@ impl Fixture {
     pub fn largest_error(&self, name: &str, actual: &Tensor) -> f64 {
         let expected = &self.outputs[name];
         let error = |i: usize| (actual.data[i] - expected.data[i]).abs() / expected.data[i].abs().max(1.0);
-        if actual.shape == expected.shape {
-            self.counted(expected).map(error).fold(0.0, f64::max)
-        } else {
-            f64::INFINITY
-        }
+        if actual.shape == expected.shape { self.counted(name).map(error).fold(0.0, f64::max) } else { f64::INFINITY }
     }
 
     /// Offsets of the elements of an output that are no padding.
-    fn counted<'a>(&'a self, expected: &'a Tensor) -> impl Iterator<Item = usize> + 'a {
-        let mask = self.inputs.get("attention_mask").filter(|m| expected.shape.starts_with(&m.shape));
+    fn counted<'a>(&'a self, name: &str) -> impl Iterator<Item = usize> + 'a {
+        let expected = &self.outputs[name];
+        let is_decoders = self.inputs.contains_key("decoder_input_ids") && !name.starts_with("encoder_");
+        let mask = if is_decoders { "decoder_attention_mask" } else { "attention_mask" };
+        let mask = self.inputs.get(mask).filter(|m| expected.shape.starts_with(&m.shape));
         let width = mask.map_or(1, |m| expected.data.len() / m.data.len());
         (0..expected.data.len()).filter(move |i| mask.is_none_or(|m| m.data[i / width] != 0.0))
     }

@@ -28,21 +28,30 @@ impl<'a> Oracle<'a> {
         inputs: &dyn Fn(&str) -> Option<Tensor>,
         capacity: usize,
     ) -> HashMap<String, Tensor> {
+        // What an encoder–decoder has read keeps its length.
+        let source = self.states.get("source_mask").map(|mask| ("e".to_owned(), mask.shape[1]));
         let entry = self.model.module.entry(entry).expect("the model has the entry");
         let ids = inputs("input_ids").expect("a test gives token ids");
         let zeros = || Tensor::from_fn(DType::I32, &ids.shape, |_| 0.0);
         let arguments: Vec<Tensor> =
             entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(zeros)).collect();
         let params = |name: &str| self.checkpoint.tensor(name);
-        let binding = Binding::from([("c".to_owned(), capacity)]);
+        let binding: Binding = source.into_iter().chain([("c".to_owned(), capacity)]).collect();
         let results = run_entry(entry, &arguments, &binding, &params, &mut self.states).expect("the entry runs");
         entry.outputs.iter().cloned().zip(results).collect()
+    }
+
+    /// Reads an encoder–decoder's source.
+    pub fn encode(&mut self, source: &[u32]) {
+        let ones = vec![1; source.len()];
+        let inputs = |name: &str| Some(if name == "attention_mask" { row(&ones) } else { row(source) });
+        self.run("encode", &inputs, 0);
     }
 
     /// Feeds tokens at a position of a row that will have `length` when its prompt has been read; gives the
     /// scores of the next one.
     pub fn step(&mut self, tokens: &[u32], past: usize, length: usize, capacity: usize) -> Vec<f64> {
-        let ids = Tensor::from_fn(DType::I32, &[1, tokens.len()], |i| tokens[i[1]].into());
+        let ids = row(tokens);
         let one = |x: usize| Tensor { dtype: DType::I32, shape: vec![1], data: vec![x as f64] };
         let inputs = |name: &str| match name {
             "input_ids" => Some(ids.clone()),
@@ -53,6 +62,11 @@ impl<'a> Oracle<'a> {
         };
         self.run("step", &inputs, capacity).remove("logits").expect("a step gives logits").data
     }
+}
+
+/// A batch of one row of tokens.
+fn row(tokens: &[u32]) -> Tensor {
+    Tensor::from_fn(DType::I32, &[1, tokens.len()], |i| tokens[i[1]].into())
 }
 
 /// Number of the largest score among the tokens that are not barred, the first of equal ones.

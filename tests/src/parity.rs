@@ -1,6 +1,7 @@
 //! Compiled models against transformers: outputs of `forward`, and greedy tokens in every way to get them.
 
 use castiron::verification::{Tolerance, verify};
+use castiron_ir::Task;
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::text::{Sampler, Sampling};
@@ -47,7 +48,11 @@ pub fn check_outputs(fixture: &Fixture, pipeline: &Pipeline, tolerance: Toleranc
 /// # Errors
 /// Tokens that are not transformers', in words.
 pub fn check_tokens(fixture: &Fixture, pipeline: &mut Pipeline) -> Result<(), String> {
-    fixture.generations.iter().try_for_each(|g| tokens(pipeline, g).and_then(|()| split(pipeline, g)))?;
+    let reads_source = pipeline.description().task == Task::Text2TextGeneration;
+    for generated in &fixture.generations {
+        tokens(pipeline, generated)?;
+        if reads_source { defaults(pipeline, generated)? } else { split(pipeline, generated)? }
+    }
     together(pipeline, &fixture.generations)
 }
 
@@ -71,12 +76,12 @@ fn split(pipeline: &Pipeline, generated: &Generated) -> Result<(), String> {
 
 /// The reference was made without the end tokens.
 fn greedy(pipeline: &Pipeline, new_tokens: usize) -> Request {
-    let end = pipeline.description().generation.eos.clone();
-    Request { max_new_tokens: new_tokens, min_new_tokens: new_tokens, sampling: Sampling::GREEDY, seed: 0, end }
+    let request = Request::of_model(pipeline.description(), new_tokens);
+    Request { min_new_tokens: new_tokens, sampling: Sampling::GREEDY, ..request }
 }
 
 fn tokens(pipeline: &mut Pipeline, generated: &Generated) -> Result<(), String> {
-    let expected = &generated.greedy[generated.prompt.len()..];
+    let (_, expected) = generated.split();
     let prompts = std::slice::from_ref(&generated.prompt);
     let request = greedy(pipeline, expected.len());
     let actual = pipeline.generate(prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
@@ -92,17 +97,30 @@ fn tokens(pipeline: &mut Pipeline, generated: &Generated) -> Result<(), String> 
     if expected.starts_with(&actual) { Ok(()) } else { Err(format!("best tokens {actual:?}, not {expected:?}")) }
 }
 
+/// What an encoder–decoder makes of a source by the folder's own settings. Transformers makes 20 tokens where
+/// nothing says how many.
+fn defaults(pipeline: &mut Pipeline, generated: &Generated) -> Result<(), String> {
+    let request = Request::of_model(pipeline.description(), 20);
+    let most = pipeline.description().generation.new_tokens_after(request.start.len()).unwrap_or(20);
+    let request = Request { max_new_tokens: most, ..request };
+    let prompts = std::slice::from_ref(&generated.prompt);
+    let actual = pipeline.generate(prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
+    let actual = [request.start.as_slice(), &actual.rows[0].tokens].concat();
+    let expected = generated.defaults.as_ref().ok_or("there are no tokens by the folder's settings")?;
+    if actual == *expected { Ok(()) } else { Err(format!("by default tokens {actual:?}, not {expected:?}")) }
+}
+
 /// All prompts of a fixture in one batch, of different lengths.
 fn together(pipeline: &mut Pipeline, all: &[Generated]) -> Result<(), String> {
     if all.is_empty() {
         return Ok(());
     }
     let prompts: Vec<Vec<u32>> = all.iter().map(|g| g.prompt.clone()).collect();
-    let count = all.iter().map(|g| g.greedy.len() - g.prompt.len()).min().unwrap_or(0);
+    let count = all.iter().map(|g| g.max_new_tokens).min().unwrap_or(0);
     let request = greedy(pipeline, count);
     let actual = pipeline.generate(&prompts, &request, &mut |_| true).map_err(|e| e.to_string())?;
     for (row, generated) in actual.rows.iter().zip(all) {
-        let expected = &generated.greedy[generated.prompt.len()..][..count];
+        let expected = &generated.split().1[..count];
         if row.tokens != expected {
             return Err(format!("in a batch, greedy tokens {:?}, not {expected:?}", row.tokens));
         }

@@ -110,7 +110,7 @@ fn check(table: &Table) {
 fn texts(pipeline: &mut Pipeline, table: &Table) {
     const LENGTH: usize = 4;
     let sampling = Sampling::GREEDY;
-    let free = Request { max_new_tokens: LENGTH, min_new_tokens: 0, sampling, seed: 0, end: vec![u32::MAX] };
+    let free = Request { sampling, end: vec![u32::MAX], ..Request::plain(LENGTH) };
     // The second half of a text is chosen in the other way than the first.
     let requests = [0, LENGTH / 2, LENGTH].map(|min_new_tokens| Request { min_new_tokens, ..free.clone() });
     for first in 0..table.shape[1].min(20) as u32 {

@@ -9,7 +9,6 @@ use castiron_runtime::gpu::{GpuError, Mask};
 use castiron_runtime::session::{self, RunError};
 use castiron_runtime::tasks::generate::Request;
 use castiron_runtime::tasks::{Pipeline, TaskError};
-use castiron_runtime::text::Sampling;
 use castiron_tests::compiled;
 use tempfile::TempPath;
 
@@ -28,7 +27,7 @@ fn open(artifact: &TempPath, options: session::Options) -> Pipeline {
 }
 
 fn request() -> Request {
-    Request { max_new_tokens: 12, min_new_tokens: 0, sampling: Sampling::GREEDY, seed: 0, end: vec![] }
+    Request::plain(12)
 }
 
 #[test]

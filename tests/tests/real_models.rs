@@ -53,7 +53,7 @@ fn minilm(executed: Options) -> Pipeline {
 /// The reference goes on beyond ends of text.
 fn greedy(pipeline: &mut Pipeline, prompt: &[u32], count: usize) -> Vec<u32> {
     let sampling = Sampling::GREEDY;
-    let request = Request { max_new_tokens: count, min_new_tokens: 0, sampling, seed: 0, end: vec![] };
+    let request = Request { sampling, ..Request::plain(count) };
     let generated = pipeline.generate(&[prompt.to_vec()], &request, &mut |_| true).unwrap();
     generated.rows[0].tokens.clone()
 }

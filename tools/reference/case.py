@@ -40,6 +40,15 @@ class Case:
     attention: str = "eager"
     """The implementation of attention that transformers takes."""
 
+    decoder_lengths: tuple[int, ...] | None = None
+    """Real tokens of the decoder in each row, for encoder–decoders that are given them."""
+
+    decoder_padding: str = "right"
+    """The side that the decoder's padding is on."""
+
+    last_token: int | None = None
+    """The last real token of each row, where the model needs a certain one."""
+
     token_types: bool = False
     """Whether `token_type_ids` is an input."""
 
@@ -61,10 +70,13 @@ class Case:
     samples: Samples | None = None
     """What `text.json` holds, if the folder has one."""
 
+    fewest_distinct: int = 6
+    """How many tokens of a generated text differ at least, or a broken cache would not show."""
+
     @property
     def generates(self) -> bool:
         """Whether the model decodes text, so that the folder holds `generate.json`."""
-        return self.model.endswith(("CausalLM", "LMHeadModel"))
+        return self.model.endswith(("CausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"))
 
     def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
         """Draw the model's weights and store them."""

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import inputs
 from case import Case
-from generation import BEAMS, NEW_TOKENS, decode
+from generation import BEAMS, NEW_TOKENS, continue_text, decode
 from suitability import (
     SMALLEST_BEAM_MARGIN,
     SMALLEST_GREEDY_MARGIN,
@@ -24,8 +24,15 @@ from suitability import (
 )
 from vocabularies import as_json
 
-OUTPUTS = ("logits", "last_hidden_state", "pooler_output", "start_logits", "end_logits")
-SEEDS = 400
+OUTPUTS = (
+    "logits",
+    "last_hidden_state",
+    "encoder_last_hidden_state",
+    "pooler_output",
+    "start_logits",
+    "end_logits",
+)
+SEEDS = 2000
 
 Loader = Callable[[], PreTrainedModel]
 
@@ -59,16 +66,16 @@ def write_reference(case: Case, folder: Path, load: Loader, generator: np.random
     The model is loaded anew for every run, since dynamic rotary embeddings remember the longest input.
     """
     model = load()
-    vocab_size = model.config.vocab_size
+    vocab_size = min(model.config.vocab_size, getattr(model.config, "decoder_vocab_size", model.config.vocab_size))
     batch = inputs.batch(case, vocab_size, getattr(model.config, "type_vocab_size", 0), generator)
     outputs = forward(case, model, batch)
-    check_outputs(outputs, batch["attention_mask"], case.generates)
+    check_outputs(outputs, batch.get("decoder_attention_mask", batch["attention_mask"]), case.generates)
     named = {f"in.{name}": value for name, value in batch.items()}
     named |= {f"out.{name}": value for name, value in outputs.items()}
     save_file(named, folder / "reference.safetensors")
     if case.generates:
         prompts = inputs.prompts(vocab_size, generator)
-        write_generated(folder / "generate.json", [generate(load, prompt) for prompt in prompts])
+        write_generated(folder / "generate.json", [generate(case, load, prompt) for prompt in prompts])
     if case.samples:
         (folder / "text.json").write_text(as_json(case.samples(load(), case.tokenizer())))
 
@@ -84,16 +91,23 @@ def forward(case: Case, model: PreTrainedModel, batch: dict[str, np.ndarray]) ->
     return outputs
 
 
-def generate(load: Loader, prompt: list[int]) -> dict:
+def generate(case: Case, load: Loader, prompt: list[int]) -> dict:
     """One entry of `generate.json`."""
     greedy = decode(load(), prompt, 1)
     if greedy.margin < SMALLEST_GREEDY_MARGIN:
         raise Unsuitable("a greedy choice is too close")
-    check_varied(greedy.tokens[len(prompt) :])
+    check_varied(greedy.tokens[-NEW_TOKENS:], case.fewest_distinct)
     beam = decode(load(), prompt, BEAMS)
     if beam.margin < SMALLEST_BEAM_MARGIN:
         raise Unsuitable("a beam choice is too close")
-    return {"prompt": prompt, "greedy": greedy.tokens, "beam4": beam.tokens, "max_new_tokens": NEW_TOKENS}
+    entry = {"prompt": prompt, "greedy": greedy.tokens, "beam4": beam.tokens, "max_new_tokens": NEW_TOKENS}
+    model = load()
+    if model.config.is_encoder_decoder:
+        free = continue_text(model, prompt)
+        if free.margin < SMALLEST_GREEDY_MARGIN:
+            raise Unsuitable("a greedy choice is too close")
+        entry["defaults"] = free.tokens
+    return entry
 
 
 def write_generated(path: Path, entries: list[dict]) -> None:

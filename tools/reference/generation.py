@@ -7,6 +7,16 @@ from transformers import GenerationConfig, PreTrainedModel
 
 NEW_TOKENS = 20
 BEAMS = 4
+RULES = (
+    "decoder_start_token_id",
+    "bad_words_ids",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +28,15 @@ class Decoded:
 
 
 def decode(model: PreTrainedModel, prompt: list[int], beams: int) -> Decoded:
-    """Continue `prompt` by exactly `NEW_TOKENS` tokens, none of which is the model's end token."""
+    """Continue `prompt` by exactly `NEW_TOKENS` tokens, none of which is the model's end token.
+
+    An encoder–decoder reads `prompt` as its source, and follows the rules of its folder: the last token is
+    the end token if that is forced.
+    """
     end = model.generation_config.eos_token_id
+    rules = {}
+    if model.config.is_encoder_decoder:
+        rules = {key: getattr(model.generation_config, key) for key in RULES}
     model.generation_config = GenerationConfig()
     settings = GenerationConfig(
         do_sample=False,
@@ -33,6 +50,7 @@ def decode(model: PreTrainedModel, prompt: list[int], beams: int) -> Decoded:
         pad_token_id=end,
         output_scores=True,
         return_dict_in_generate=True,
+        **rules,
     )
     ids = torch.tensor([prompt])
     output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
@@ -44,7 +62,11 @@ def continue_text(model: PreTrainedModel, prompt: list[int]) -> Decoded:
     """Continue `prompt` greedily under the generation defaults that the model's folder holds."""
     ids = torch.tensor([prompt])
     output = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), output_scores=True, return_dict_in_generate=True
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        num_beams=1,
+        output_scores=True,
+        return_dict_in_generate=True,
     )
     return Decoded(output.sequences[0].tolist(), greedy_margin(output.scores))
 
@@ -72,4 +94,4 @@ def beam_margin(scores: tuple[torch.Tensor, ...], beams: int) -> float:
 def gap(values: torch.Tensor, kept: int) -> float:
     """The difference between the last of the `kept` largest values and the next one."""
     top = values.topk(kept + 1).values
-    return (top[kept - 1] - top[kept]).item()
+    return (top[kept - 1] - top[kept]).nan_to_num(torch.inf).item()

@@ -56,7 +56,7 @@ class GgufCase(Case):
         """See `Case`."""
         config = transformers.LlamaConfig(**self.config)
         model = transformers.LlamaForCausalLM(config)
-        randomise(model, generator)
+        randomise(model, generator, {})
         writer = GGUFWriter(folder / FILE, "llama")
         self.add_model_keys(writer, config)
         self.add_tokenizer_keys(writer)

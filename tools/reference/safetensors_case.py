@@ -46,6 +46,9 @@ class SafetensorsCase(Case):
     shard_bytes: int | None = None
     """The largest size of one shard; None writes a single file."""
 
+    factors: dict[str, float] = field(default_factory=dict)
+    """Factors of the random parameters whose names hold a part, for models that would repeat themselves."""
+
     extra_files: dict[str, str] = field(default_factory=dict)
     """Further text files of the folder, by path."""
 
@@ -59,7 +62,7 @@ class SafetensorsCase(Case):
         """See `Case`."""
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
-        randomise(model, generator)
+        randomise(model, generator, self.factors)
         model.to(getattr(torch, self.dtype))
         self.write_config(model, folder)
         tied = model.all_tied_weights_keys

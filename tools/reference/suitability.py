@@ -6,7 +6,6 @@ SMALLEST_SPREAD = 1.0
 SMALLEST_VOCABULARY_SPREAD = 4.0
 SMALLEST_GREEDY_MARGIN = 1e-2
 SMALLEST_BEAM_MARGIN = 5e-3
-FEWEST_DISTINCT_TOKENS = 6
 
 
 class Unsuitable(Exception):
@@ -33,7 +32,7 @@ def check_generated(entries: list[dict]) -> None:
         raise Unsuitable("beam search finds what greedy search finds")
 
 
-def check_varied(new_tokens: list[int]) -> None:
+def check_varied(new_tokens: list[int], fewest: int) -> None:
     """Raise if a text repeats itself so much that a broken cache would not show."""
-    if len(set(new_tokens)) < FEWEST_DISTINCT_TOKENS:
+    if len(set(new_tokens)) < fewest:
         raise Unsuitable("the text repeats itself")

@@ -10,26 +10,34 @@ import torch
 
 EMBEDDING_GAIN = 1.6
 POSITION_STD = 0.8
+BUCKET_STD = 1.0
 BIAS_STD = 0.2
 NORM_RANGE = (0.5, 1.5)
 QUERY_KEY_GAIN = 1.5
 HEAD_GAIN = 3.0
 
-EMBEDDINGS = ("embed", "wte")
-POSITIONS = ("position_embeddings", "wpe")
-HEADS = ("lm_head", "decoder", "classifier", "qa_outputs", "score")
-QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn")
+EMBEDDINGS = ("embed", "wte", "shared.weight")
+POSITIONS = ("position_embeddings", "wpe", "embed_positions")
+BUCKETS = "relative_attention_bias"
+SCORES_BIAS = "final_logits_bias"
+HEADS = ("lm_head", "predictions.decoder", "decoder.weight", "classifier", "qa_outputs", "classification_head", "score")
+QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn", "Attention.q", "Attention.k")
 CORRECTION = "e_score_correction_bias"
 CONV1D = ("c_attn", "c_proj", "c_fc")
 
 
-def randomise(model: torch.nn.Module, generator: np.random.Generator) -> None:
-    """Draw every parameter of `model` anew, and what routers add to scores, in the order of their names."""
-    corrections = [item for item in model.named_buffers() if item[0].endswith(CORRECTION)]
-    for name, parameter in sorted([*model.named_parameters(), *corrections]):
-        values = draw(name, tuple(parameter.shape), generator)
+def randomise(model: torch.nn.Module, generator: np.random.Generator, factors: dict[str, float]) -> None:
+    """Draw every parameter of `model` anew, what routers add to scores, and the bias of its scores, by name.
+
+    `factors` multiply the parameters whose names hold a part.
+    """
+    drawn = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+    drawn += [item for item in model.named_buffers() if item[0].endswith((CORRECTION, SCORES_BIAS))]
+    for name, tensor in sorted(drawn, key=lambda pair: pair[0]):
+        factor = np.prod([factor for part, factor in factors.items() if part in name])
+        values = draw(name, tuple(tensor.shape), generator) * factor
         with torch.no_grad():
-            parameter.copy_(torch.from_numpy(values))
+            tensor.copy_(torch.from_numpy(values))
 
 
 def draw(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
@@ -38,6 +46,10 @@ def draw(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> n
         return generator.normal(0.0, BIAS_STD, shape)
     if len(shape) == 1 or "norm" in name:
         return generator.uniform(*NORM_RANGE, shape)
+    if name == SCORES_BIAS:
+        return generator.normal(0.0, BIAS_STD, shape)
+    if BUCKETS in name:
+        return generator.normal(0.0, BUCKET_STD, shape)
     if any(part in name for part in POSITIONS):
         return generator.normal(0.0, POSITION_STD, shape)
     if any(part in name for part in EMBEDDINGS):

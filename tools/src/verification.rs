@@ -92,20 +92,21 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
         if given.is_empty() || !entry.inputs.iter().all(|(n, _)| inputs.contains_key(n.as_str()) || is_optional(n)) {
             continue;
         }
-        let zeros = inputs.values().next().map(|t| vec![0; t.shape.iter().product()]).unwrap_or_default();
         let mut arguments = Vec::new();
+        let filled: BTreeMap<&str, Reference> = entry.inputs.iter().filter_map(|(n, _)| missing(n, &inputs)).collect();
         for (name, _) in &entry.inputs {
-            let argument = match inputs.get(name.as_str()) {
-                Some(Reference { shape, values: Values::I32(values) }) => TensorRef::i32(shape, values)?,
-                Some(Reference { shape, values: Values::F32(values) }) => TensorRef::f32(shape, values)?,
-                None => TensorRef::i32(inputs.values().next().map_or(&[], |t| &t.shape), &zeros)?,
+            let argument = inputs.get(name.as_str()).copied().or_else(|| filled.get(name.as_str()));
+            let argument = match argument.map(|reference| (&reference.shape, &reference.values)) {
+                Some((shape, Values::I32(values))) => TensorRef::i32(shape, values)?,
+                Some((shape, Values::F32(values))) => TensorRef::f32(shape, values)?,
+                None => continue,
             };
             arguments.push((name.as_str(), argument));
         }
         let outputs = session.run(&entry.name, &arguments)?;
         for name in given {
             let (Some(actual), Some(expected)) = (outputs.get(name), wanted.remove(name)) else { continue };
-            comparisons.push(compare(name, actual, expected, inputs.get("attention_mask").copied(), tolerance)?);
+            comparisons.push(compare(name, actual, expected, mask_of(name, &inputs), tolerance)?);
         }
     }
     match wanted.into_keys().next() {
@@ -114,9 +115,32 @@ pub fn verify(model: &Model, reference: &Path, tolerance: Tolerance) -> Result<V
     }
 }
 
-/// Inputs that are zeros when a reference lacks them.
+/// Inputs that a reference may lack: masks, which then hide nothing, and token types, which are zero.
+const OPTIONAL: [(&str, i32, &str); 3] = [
+    ("attention_mask", 1, "input_ids"),
+    ("token_type_ids", 0, "input_ids"),
+    ("decoder_attention_mask", 1, DECODER_IDS),
+];
+
+/// The input that says that a model reads two sequences.
+const DECODER_IDS: &str = "decoder_input_ids";
+
 fn is_optional(name: &str) -> bool {
-    name == "token_type_ids"
+    OPTIONAL.iter().any(|(optional, ..)| *optional == name)
+}
+
+/// The values of an optional input that a reference lacks.
+fn missing<'a>(name: &'a str, inputs: &BTreeMap<&str, &Reference>) -> Option<(&'a str, Reference)> {
+    let (_, value, like) = OPTIONAL.iter().find(|(optional, ..)| *optional == name && !inputs.contains_key(name))?;
+    let shape = inputs.get(like)?.shape.clone();
+    let values = Values::I32(vec![*value; shape.iter().product()]);
+    Some((name, Reference { shape, values }))
+}
+
+/// The mask of the sequence that an output belongs to.
+fn mask_of<'a>(output: &str, inputs: &BTreeMap<&str, &'a Reference>) -> Option<&'a Reference> {
+    let is_decoders = inputs.contains_key(DECODER_IDS) && !output.starts_with("encoder_");
+    inputs.get(if is_decoders { "decoder_attention_mask" } else { "attention_mask" }).copied()
 }
 
 fn compare(

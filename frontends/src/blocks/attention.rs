@@ -1,9 +1,9 @@
-//! Self-attention with its projections, cache and positions.
+//! Attention with its projections, cache and positions.
 
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, Size};
+use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, RelativeBias, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Attention {
     pub latent: Option<Box<Latent>>,
     /// Scores between contents and relative positions.
     pub disentangled: Option<Disentangled>,
+    /// Name and kind of a bias by relative position that this attention has of its own.
+    pub relative: Option<(&'static str, RelativeBias)>,
 }
 
 impl Attention {
@@ -105,6 +107,7 @@ impl Attention {
             sinks: false,
             latent: None,
             disentangled: None,
+            relative: None,
         }
     }
 }
@@ -200,38 +203,58 @@ impl ModelBuilder<'_> {
     fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
         let context = &self.context;
         let positions = attention.disentangled.as_ref().and_then(|d| self.position_scores([q, k], attention, d));
-        let bias = positions.into_iter().chain(context.bias.clone()).reduce(|a, b| a + b);
-        let q = q.transpose(&[0, 2, 3, 1, 4]);
         let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));
         if let Some(past) = &context.past {
             k = self.cached("key", 2, &k, past);
             v = self.cached("value", 2, &v, past);
         }
-        let op = self.attention_op(attention, &bias);
+        let own = attention.relative.as_ref().map(|(name, bias)| self.relative_bias(name, bias));
+        let shared = own.or_else(|| context.bias.clone());
+        let bias = positions.into_iter().chain(shared).reduce(|a, b| a + b);
+        let visible = Visible { past: context.past.as_ref(), mask: context.mask.as_ref(), bias: bias.as_ref() };
+        self.attend([q, &k, &v], visible, attention)
+    }
+
+    /// What queries `[b, s, g, r, d]` see of keys and values `[b, g, t, d]`, through the layer after the heads.
+    pub(super) fn attend(&self, [q, k, v]: [&Value; 3], visible: Visible<'_>, attention: &Attention) -> Value {
+        let q = q.transpose(&[0, 2, 3, 1, 4]);
+        let op = visible.op(attention);
         let sinks = attention.sinks.then(|| {
             let (g, r) = (q.dim(1), q.dim(2));
             self.param("sinks", &[&attention.heads]).reshape([1.into(), g, r, 1.into(), 1.into()])
         });
-        let optional = context.past.iter().chain(&context.mask).chain(&bias).chain(&sinks);
-        let operands: Vec<&Value> = [&q, &k, &v].into_iter().chain(optional).collect();
+        let optional = [visible.past, visible.mask, visible.bias, sinks.as_ref()].into_iter().flatten();
+        let operands: Vec<&Value> = [&q, k, v].into_iter().chain(optional).collect();
         let inner = &attention.heads * &attention.head_dim;
         let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
         let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
         let (name, linear) = attention.output;
         self.linear(name, &mixed, [&inner, &attention.width], linear)
     }
+}
 
-    /// The op with what the context gives, and a bias.
-    pub(super) fn attention_op(&self, attention: &Attention, bias: &Option<Value>) -> op::Attention {
-        let context = &self.context;
+/// What decides which keys a query sees, and how well.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Visible<'a> {
+    /// `i32[b]`: positions before the first query.
+    pub past: Option<&'a Value>,
+    /// `bool[b, t]`: keys that are no padding.
+    pub mask: Option<&'a Value>,
+    /// Added to the scores.
+    pub bias: Option<&'a Value>,
+}
+
+impl Visible<'_> {
+    /// The op that has these operands.
+    pub(super) fn op(self, attention: &Attention) -> op::Attention {
         op::Attention {
             scale: attention.scale,
             soft_cap: attention.soft_cap,
             causal: attention.causal,
             window: attention.window,
-            past: context.past.is_some(),
-            mask: context.mask.is_some(),
-            bias: bias.is_some(),
+            past: self.past.is_some(),
+            mask: self.mask.is_some(),
+            bias: self.bias.is_some(),
             sinks: attention.sinks,
         }
     }

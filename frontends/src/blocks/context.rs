@@ -14,22 +14,39 @@ pub struct Context {
     pub past: Option<Value>,
     /// Rotation angles of queries and keys; an attention says which table it takes.
     pub rotary: Vec<RotaryTables>,
-    /// Added to the scores of every attention: broadcasts to `[b, g, r, s, t]`.
+    /// Added to the scores of every self-attention: broadcasts to `[b, g, r, s, t]`.
     pub bias: Option<Value>,
     /// Rows of a table of relative positions, `i32[2s]`, for keys before and after a query.
     pub distances: Option<[Value; 2]>,
+    /// How far keys are from queries, as rows of a table of biases: `i32[1,s,t]` or `i32[b,s,t]`.
+    pub relative: Option<Value>,
+    /// What cross-attention sees.
+    pub source: Option<Source>,
+}
+
+/// The sequence that an encoder has read.
+#[derive(Clone)]
+pub struct Source {
+    /// Vectors of its tokens, `[b,e,n]`. Where they are not given, attention takes the keys and values that
+    /// the entry `encode` has kept.
+    pub vectors: Option<Value>,
+    /// `bool[b,e]`: the tokens that are no padding.
+    pub mask: Value,
 }
 
 impl Context {
     /// The values in a fixed order.
     pub(super) fn values(&self) -> Vec<&Value> {
         let rotary = self.rotary.iter().flat_map(|r| [&r.cos, &r.sin]);
+        let source = self.source.iter().flat_map(|s| s.vectors.iter().chain([&s.mask]));
         self.mask
             .iter()
             .chain(&self.past)
             .chain(&self.bias)
             .chain(self.distances.iter().flatten())
+            .chain(&self.relative)
             .chain(rotary)
+            .chain(source)
             .collect()
     }
 
@@ -42,7 +59,12 @@ impl Context {
             past: self.past.as_ref().map(&mut next),
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
+            relative: self.relative.as_ref().map(&mut next),
             rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
+            source: self
+                .source
+                .as_ref()
+                .map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
         }
     }
 }
@@ -69,13 +91,24 @@ impl ModelBuilder<'_> {
         self.sequence_of(ids, &mask)
     }
 
+    /// Takes tokens `i32[b,s]` as a whole sequence, whose mask is an input.
+    pub(super) fn masked_sequence(&self, ids: Value, mask: &str) -> (Self, Tokens) {
+        let mask = self.input(mask, ids.ty());
+        self.sequence_of(ids, &mask)
+    }
+
     /// Whole sequences given as token numbers and mask, both `i32[b,s]`.
     pub(super) fn sequence_of(&self, ids: Value, mask: &Value) -> (Self, Tokens) {
         let mask = mask.binary(BinaryOp::Ne, &mask.constant(0.0));
-        let positions = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-        let length = self.builder.apply(Extent { of: "s".into() }, &[]).reshape([Dim::from(1)]);
         let context = Context { mask: Some(mask), ..self.context.clone() };
-        (self.with_context(context), Tokens { ids, positions, length, types: None })
+        (self.with_context(context), self.tokens(ids))
+    }
+
+    /// Takes tokens `i32[b,s]` as a whole sequence.
+    pub(super) fn tokens(&self, ids: Value) -> Tokens {
+        let positions = self.builder.iota([Dim::from(1), ids.dim(1)], 1);
+        let length = self.builder.apply(Extent { of: ids.dim(1) }, &[]).reshape([Dim::from(1)]);
+        Tokens { ids, positions, length, types: None }
     }
 
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that

@@ -1,8 +1,9 @@
 //! Decoders as data, and the entries that every decoder has.
 
-use castiron_ir::op::{BinaryOp, Gather, ReduceKind};
-use castiron_ir::{BuildError, DType, Entry, Value};
+use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
+use castiron_ir::{BuildError, Entry, Value};
 
+use super::encoder_decoder::last_place;
 use super::{Alibi, Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens};
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
@@ -89,19 +90,7 @@ impl Decoder {
 
     /// Scores of the next token, `[.., vocab]`.
     fn logits(&self, m: &ModelBuilder<'_>, x: &Value) -> Value {
-        let Scores { matrix, bias, scale, soft_cap } = &self.scores;
-        let (vocab, width) = (&self.embedding.vocab, &self.embedding.width);
-        let mut logits = x.linear(&m.param(matrix, &[vocab, width]));
-        if let Some(name) = bias {
-            logits = logits + m.param(name, &[vocab]);
-        }
-        if *scale != 1.0 {
-            logits = logits * *scale;
-        }
-        match soft_cap {
-            Some(cap) => (logits * (1.0 / cap)).unary(castiron_ir::op::UnaryOp::Tanh) * *cap,
-            None => logits,
-        }
+        m.scores(&self.scores, x, [&self.embedding.vocab, &self.embedding.width])
     }
 
     /// The entries of a base model: `forward`, a whole sequence to `last_hidden_state`; and, where the
@@ -164,14 +153,29 @@ impl Decoder {
 
 /// Place of the last token of each row that does not pad, `i32[b]`.
 fn last_token(tokens: &Tokens, pad: Option<u32>) -> Value {
-    let (b, s) = (tokens.ids.dim(0), tokens.ids.dim(1));
-    let place = tokens.ids.builder().iota([b, s], 1);
-    let place = match pad {
-        Some(pad) => {
-            let is_real = tokens.ids.binary(BinaryOp::Ne, &tokens.ids.constant(pad.into()));
-            place * is_real.cast(DType::I32)
+    match pad {
+        Some(pad) => last_place(&tokens.ids, BinaryOp::Ne, pad),
+        None => {
+            let place = tokens.ids.builder().iota([tokens.ids.dim(0), tokens.ids.dim(1)], 1);
+            place.reduce(ReduceKind::Max, &[1]).reshape([tokens.ids.dim(0)])
         }
-        None => place,
-    };
-    place.reduce(ReduceKind::Max, &[1]).reshape([tokens.ids.dim(0)])
+    }
+}
+
+impl ModelBuilder<'_> {
+    /// Scores of all tokens, `[.., vocab]`, for vectors `[.., width]`.
+    pub(super) fn scores(&self, scores: &Scores, x: &Value, [vocab, width]: [&Size; 2]) -> Value {
+        let Scores { matrix, bias, scale, soft_cap } = scores;
+        let mut logits = x.linear(&self.param(matrix, &[vocab, width]));
+        if let Some(name) = bias {
+            logits = logits + self.param(name, &[vocab]);
+        }
+        if *scale != 1.0 {
+            logits = logits * *scale;
+        }
+        match soft_cap {
+            Some(cap) => (logits * (1.0 / cap)).unary(UnaryOp::Tanh) * *cap,
+            None => logits,
+        }
+    }
 }

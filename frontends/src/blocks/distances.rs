@@ -36,21 +36,6 @@ pub fn by_logarithm(buckets: usize, limit: usize) -> Option<Distances> {
     Some((-furthest..=furthest).map(|distance| row(distance) as usize).collect())
 }
 
-/// Half of the rows for keys that come after, half for the others; in each half, a row for each distance in its
-/// first half, and rows that further ones share by the logarithm, up to `limit` (T5, arXiv:1910.10683).
-pub fn of_both_sides(buckets: usize, limit: usize) -> Distances {
-    let (half, exact) = (buckets / 2, buckets / 4);
-    let row = |distance: i64| {
-        let (start, n) = (if distance < 0 { half } else { 0 }, distance.unsigned_abs() as usize);
-        if n < exact {
-            return start + n;
-        }
-        let share = (n as f32 / exact as f32).ln() / (limit as f32 / exact as f32).ln();
-        start + (exact + (share * (half - exact) as f32) as usize).min(half - 1)
-    };
-    (-(limit as i64)..=limit as i64).map(row).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +47,5 @@ mod tests {
         assert!(rows.is_sorted() && rows[0] == 0 && rows.last() == Some(&7));
         assert_eq!(rows[rows.len() / 2 - 2..][..5], [2, 3, 4, 5, 6]);
         assert_eq!((by_logarithm(1, 6), by_logarithm(10, 6)), (None, None));
-        assert_eq!(of_both_sides(8, 8)[4..13], [7, 6, 6, 5, 0, 1, 2, 2, 3]);
     }
 }

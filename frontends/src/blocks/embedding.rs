@@ -1,7 +1,7 @@
 //! From token ids to the vectors that the first layer sees.
 
-use castiron_ir::op::{BinaryOp, Dot};
-use castiron_ir::{DType, Dim, Value};
+use castiron_ir::op::{BinaryOp, Constant, Dot, UnaryOp};
+use castiron_ir::{DType, Dim, Type, Value};
 
 use super::{LinearKind, ModelBuilder, NamedNorm, Size, Tokens};
 
@@ -44,6 +44,8 @@ pub struct Embedding {
     pub positions: Option<Positions>,
     /// What else is added to them.
     pub types: Option<TokenTypes>,
+    /// For how many positions sines and cosines are added to them.
+    pub sinusoids: Option<Size>,
     /// Norm of the sum.
     pub norm: Option<NamedNorm>,
     /// A layer after the norm that makes vectors as wide as the model, which is given.
@@ -62,6 +64,7 @@ impl Embedding {
             projection: None,
             positions: None,
             types: None,
+            sinusoids: None,
             norm: None,
             mapping: None,
         }
@@ -71,7 +74,8 @@ impl Embedding {
 impl ModelBuilder<'_> {
     /// Vectors `[b, s, n]` of the tokens. `prefix` is the scope of all but the table of tokens.
     pub fn embedded(&self, prefix: &str, embedding: &Embedding, tokens: &Tokens) -> Value {
-        let Embedding { table, vocab, width, scale, projection, positions, types, norm, mapping } = embedding;
+        let Embedding { table, vocab, width, scale, projection, positions, types, sinusoids, norm, mapping } =
+            embedding;
         let m = self.scope(prefix);
         let mut x = self.embed(table, vocab, width, &tokens.ids);
         let mut model_width = width;
@@ -89,6 +93,9 @@ impl ModelBuilder<'_> {
         if let Some((types, ids)) = types.as_ref().zip(tokens.types.as_ref()) {
             x = x + m.scope(types.table).embed("weight", &types.rows, model_width, ids);
         }
+        if let Some(count) = sinusoids {
+            x = x + m.sinusoids(count.value(), model_width.value()).gather(0, &tokens.positions);
+        }
         if let Some((name, norm)) = norm {
             x = m.norm(name, &x, norm);
         }
@@ -96,6 +103,22 @@ impl ModelBuilder<'_> {
             Some((name, to, kind)) => m.linear(name, &x, [model_width, to], *kind),
             None => x,
         }
+    }
+
+    /// Sines, then cosines, of `position · 10000^(-2k/width)`, `[count, width]` (arXiv:1706.03762): a table that is
+    /// computed in f64 when the model is compiled.
+    fn sinusoids(&self, count: usize, width: usize) -> Value {
+        let column = |values: Vec<f64>, shape: [usize; 2]| {
+            let ty = Type::new(DType::F64, [values.len()]);
+            self.builder.apply(Constant { values, ty }, &[]).reshape(shape)
+        };
+        let positions = column((0..count).map(|p| p as f64).collect(), [count, 1]);
+        let angles = |count: usize| {
+            let frequency = |k: usize| 1e4_f64.powf(-((2 * k) as f64) / width as f64);
+            &positions * column((0..count).map(frequency).collect(), [1, count])
+        };
+        let (sines, cosines) = (angles(width.div_ceil(2)).unary(UnaryOp::Sin), angles(width / 2).unary(UnaryOp::Cos));
+        self.builder.concat(1, &[&sines, &cosines]).cast(DType::F32)
     }
 
     fn positions(&self, positions: &Positions, tokens: &Tokens) -> Value {

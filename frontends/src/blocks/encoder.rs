@@ -24,7 +24,7 @@ pub struct Encoder {
     /// Rotary tables that layers take.
     pub rotary: Vec<Rotary>,
     /// Added to the scores of every layer.
-    pub relative: Option<RelativeBias>,
+    pub relative: Option<(&'static str, RelativeBias)>,
     /// Rows of the table of relative positions that layers take.
     pub distances: Option<Distances>,
     /// The layers.
@@ -171,13 +171,18 @@ impl Encoder {
             Inputs::Choices => vec![Dim::symbol("b"), Dim::symbol("n"), Dim::symbol("s")],
         };
         let (m, mut tokens) = m.sequences(&shape, self.embedding.types.is_some());
+        // By place in the row, whatever positions are counted.
+        let relative = self.relative.as_ref().map(|(_, bias)| m.distances(bias, &tokens));
         if let Some(pad) = self.uncounted {
             let counts = tokens.ids.binary(BinaryOp::Ne, &tokens.ids.constant(pad.into()));
             tokens.positions = running_count(&counts) * counts.cast(DType::I32) + f64::from(pad);
         }
         let mut inner = m.with_rotary(&self.rotary, &tokens);
         inner.context.distances = self.distances.as_ref().map(|distances| m.rows_of_distances(distances));
-        inner.context.bias = self.relative.as_ref().map(|bias| m.scope(&self.prefix).relative_bias(bias));
+        if let Some((table, bias)) = &self.relative {
+            inner.context.relative = relative;
+            inner.context.bias = Some(inner.scope(&self.prefix).relative_bias(table, bias));
+        }
         let x = inner.embedded(&self.prefix, &self.embedding, &tokens);
         let inner = inner.scope(&self.prefix);
         let x = match &self.layers {

@@ -79,20 +79,29 @@ impl<'a> Inventory<'a> {
     /// As in transformers, tying is symmetric (the one that is stored serves as both), and a tied pair
     /// that is stored with different values is not tied.
     pub fn tied(&self, embedding: &str, head: &str, tie: bool) -> (String, String) {
-        let (mut from, mut to) = (embedding, head);
         if tie {
-            match (self.has(embedding), self.has(head)) {
-                (true, true) if (self.same_values)(embedding, head) => {
-                    let shape = self.shapes.as_ref().and_then(|shapes| shapes.get(head)).cloned().unwrap_or_default();
-                    self.record.borrow_mut().used.insert(head.to_owned(), shape);
-                    to = embedding;
-                }
-                (true, true) => {}
-                (false, true) => from = head,
-                (_, false) => to = embedding,
-            }
+            let [embedding, head] = self.all_tied([embedding, head]);
+            (embedding, head)
+        } else {
+            (embedding.to_owned(), head.to_owned())
         }
-        (from.to_owned(), to.to_owned())
+    }
+
+    /// Names of the tensors that serve as each of several that are tied to the first: the first of them that is
+    /// stored, and those that are stored with other values.
+    pub fn all_tied<const N: usize>(&self, names: [&str; N]) -> [String; N] {
+        let stored = names.into_iter().find(|name| self.has(name));
+        names.map(|name| {
+            let Some(first) = stored else { return names[0].to_owned() };
+            if name != first && self.has(name) {
+                if !(self.same_values)(first, name) {
+                    return name.to_owned();
+                }
+                let shape = self.shapes.as_ref().and_then(|shapes| shapes.get(name)).cloned().unwrap_or_default();
+                self.record.borrow_mut().used.insert(name.to_owned(), shape);
+            }
+            first.to_owned()
+        })
     }
 
     /// Notes that the model uses a tensor of that shape; gives whether there is one of that

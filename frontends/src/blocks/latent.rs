@@ -13,6 +13,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{Concat, Dot};
 
+use super::attention::Visible;
 use super::{Attention, LinearKind, ModelBuilder, Norm, Size};
 
 /// Extents of latent attention; the rest is in [`Attention`].
@@ -103,10 +104,10 @@ impl ModelBuilder<'_> {
     /// What queries `[b, g, r, s, d]` see.
     fn attended(&self, q: &Value, k: &Value, v: &Value, attention: &Attention) -> Value {
         let context = &self.context;
-        let op = self.attention_op(attention, &context.bias);
-        let optional = context.past.iter().chain(&context.mask).chain(&context.bias);
+        let visible = Visible { past: context.past.as_ref(), mask: context.mask.as_ref(), bias: context.bias.as_ref() };
+        let optional = [visible.past, visible.mask, visible.bias].into_iter().flatten();
         let operands: Vec<&Value> = [q, k, v].into_iter().chain(optional).collect();
-        self.expand("attention", &op, &operands)
+        self.expand("attention", &visible.op(attention), &operands)
     }
 }
 

@@ -41,6 +41,19 @@ pub struct Layer {
     pub residual_scale: f64,
     /// Joins the result.
     pub convolution: Option<Convolution>,
+    /// Between attention and perceptron, in decoders that see what an encoder has read.
+    pub cross: Option<Cross>,
+}
+
+/// Cross-attention with its residual.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cross {
+    /// Name and kind of the attention.
+    pub attention: (&'static str, Attention),
+    /// Before it.
+    pub before: Option<NamedNorm>,
+    /// After the sum.
+    pub sum: Option<NamedNorm>,
 }
 
 impl Layer {
@@ -61,6 +74,7 @@ impl Layer {
             adds_to_norm: false,
             residual_scale: 1.0,
             convolution: None,
+            cross: None,
         }
     }
 
@@ -105,7 +119,10 @@ impl ModelBuilder<'_> {
             return norm(&layer.sums[1], &(x + attended + feed_forward(&input)));
         }
         let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
-        let y = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        let mut y = norm(&layer.sums[0], &(residual(x, &attention_input) + attended));
+        if let Some(Cross { attention: (name, attention), before, sum }) = &layer.cross {
+            y = norm(sum, &(&y + added(&self.cross_attention(name, &norm(before, &y), attention))));
+        }
         let input = norm(&layer.before[1], &y);
         let y = norm(&layer.sums[1], &(residual(&y, &input) + feed_forward(&input)));
         match &layer.convolution {

@@ -1,7 +1,7 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
 //! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
 //! [`GatedMlp`], [`Experts`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
-//! [`Encoder`], [`Pooling`]).
+//! [`Encoder`], [`EncoderDecoder`], [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
 //! plain ops. No block knows which model uses it.
@@ -10,12 +10,14 @@ mod alibi;
 mod attention;
 mod context;
 mod convolution;
+mod cross;
 mod decoder;
 mod dense;
 mod disentangled;
 pub mod distances;
 mod embedding;
 mod encoder;
+mod encoder_decoder;
 mod experts;
 pub mod frequencies;
 mod inventory;
@@ -30,7 +32,7 @@ mod size;
 
 pub use alibi::Alibi;
 pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
-pub use context::{Context, Tokens};
+pub use context::{Context, Source, Tokens};
 pub use convolution::Convolution;
 pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};
@@ -38,12 +40,13 @@ pub use disentangled::Disentangled;
 pub use distances::Distances;
 pub use embedding::{Embedding, Positions, TokenTypes};
 pub use encoder::{Classifier, Encoder, Heads, MaskedHead, Stack, Transform};
+pub use encoder_decoder::{EncoderDecoder, Half, Shift};
 pub use experts::{ExpertGroups, ExpertTensors, Experts, Gating, Router, RouterScores, SharedExpert};
 pub use inventory::{Inventory, SameValues, TensorError};
 pub use latent::{Latent, yarn_score_scale};
-pub use layer::{FeedForward, Layer, NamedNorm};
+pub use layer::{Cross, FeedForward, Layer, NamedNorm};
 pub use pooling::{Pooling, PoolingLayer, PoolingMode};
-pub use relative::RelativeBias;
+pub use relative::{FARTHEST, RelativeBias};
 pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};
 pub use scope::ModelBuilder;
 pub use size::Size;

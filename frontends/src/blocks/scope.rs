@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use castiron_ir::op::Extent;
 use castiron_ir::op::fused::FusedOp;
+use castiron_ir::op::{Extent, StateWrite};
 use castiron_ir::template::{self, TemplateError};
 use castiron_ir::{BuildError, Builder, DType, Dim, Entry, State, Type, Value};
 
@@ -215,9 +215,37 @@ impl<'a> ModelBuilder<'a> {
     pub(super) fn cached(&self, name: &str, axis: usize, rows: &Value, position: &Value) -> Value {
         let mut ty = rows.ty();
         ty.shape[axis] = "c".into();
-        let name = format!("layers.{}.{name}", self.layer.template());
-        self.states.borrow_mut().push(State { name: name.clone(), instances: self.layer.iterations, ty: ty.clone() });
+        let name = self.state(&format!("layers.{}.{name}", self.layer.template()), &ty);
         self.builder.state_update(&name, ty, axis, rows, position)
+    }
+
+    /// Keeps a value of the layer for other entries.
+    pub(super) fn keep_in_layer(&self, name: &str, value: &Value) {
+        self.keep(&format!("layers.{}.{name}", self.layer.template()), value);
+    }
+
+    /// What another entry has kept of the layer.
+    pub(super) fn kept_in_layer(&self, name: &str, ty: Type) -> Value {
+        self.kept(&format!("layers.{}.{name}", self.layer.template()), ty)
+    }
+
+    /// Keeps a value for other entries.
+    pub(super) fn keep(&self, name: &str, value: &Value) {
+        let state = self.state(name, &value.ty());
+        value.apply(StateWrite { state }, &[]);
+    }
+
+    /// What another entry has kept.
+    pub(super) fn kept(&self, name: &str, ty: Type) -> Value {
+        let name = self.state(name, &ty);
+        self.builder.state_read(&name, ty)
+    }
+
+    /// Declares a state; gives its name.
+    fn state(&self, name: &str, ty: &Type) -> String {
+        let state = State { name: name.to_owned(), instances: self.layer.iterations, ty: ty.clone() };
+        self.states.borrow_mut().push(state);
+        name.to_owned()
     }
 
     /// The plain ops of a fused op with one result.

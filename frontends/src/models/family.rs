@@ -3,14 +3,17 @@
 use castiron_ir::{Entry, Task};
 
 use super::ModelError;
-use crate::blocks::{Decoder, Encoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Size};
-use crate::config::ConfigReader;
+use crate::blocks::{Decoder, Encoder, EncoderDecoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Shift, Size};
+use crate::config::{ConfigError, ConfigReader};
 
 /// What stands on top of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     None,
+    /// Nothing, on an encoder–decoder's encoder alone.
+    Encoder,
     LanguageModel,
+    ConditionalGeneration,
     MaskedTokens,
     Sequence,
     Tokens,
@@ -23,8 +26,9 @@ impl Head {
     /// What the outputs mean.
     pub fn task(self) -> Task {
         match self {
-            Head::None => Task::FeatureExtraction,
+            Head::None | Head::Encoder => Task::FeatureExtraction,
             Head::LanguageModel => Task::TextGeneration,
+            Head::ConditionalGeneration => Task::Text2TextGeneration,
             Head::MaskedTokens => Task::FillMask,
             Head::Sequence => Task::SequenceClassification,
             Head::Tokens => Task::TokenClassification,
@@ -110,5 +114,34 @@ impl Request<'_> {
         };
         tensors.check(&known_unused)?;
         Ok(Built { entries, max_positions: model.max_positions, recompute_beyond: None })
+    }
+
+    /// The entries of an encoder–decoder under any head; `last_before` tells a family that begins the decoder's
+    /// side of a lone text with the text's own last token.
+    pub fn encoder_decoder(&self, model: &EncoderDecoder, last_before: bool) -> Result<Vec<Entry>, ModelError> {
+        let shift = || -> Result<Shift, ConfigError> {
+            Ok(if last_before {
+                Shift::LastBefore(self.token("pad_token_id")?)
+            } else {
+                Shift::Start(self.token("decoder_start_token_id")?)
+            })
+        };
+        Ok(match self.head {
+            Head::ConditionalGeneration => model.generation_entries(self.tensors)?,
+            Head::Sequence => {
+                let by = (shift()?, self.token("eos_token_id")?);
+                model.sequence_entries(self.tensors, &self.labels, by)?
+            }
+            Head::Tokens => model.encoder.token_entries(self.tensors, &self.labels)?,
+            Head::Span => model.span_entries(self.tensors, &self.labels, shift()?)?,
+            Head::Encoder => model.encoder.hidden_entries(self.tensors, self.pooling.as_ref())?,
+            _ => model.hidden_entries(self.tensors)?,
+        })
+    }
+
+    /// A token that the config has to name.
+    fn token(&self, key: &str) -> Result<u32, ConfigError> {
+        let token = self.config.size_or_zero(key)?.ok_or_else(|| self.config.missing(key))?;
+        Ok(token as u32)
     }
 }

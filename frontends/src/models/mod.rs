@@ -1,6 +1,7 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod albert;
+mod bart;
 mod bert;
 mod bloom;
 mod cohere;
@@ -39,6 +40,7 @@ mod smollm3;
 mod sparse;
 mod stablelm;
 mod starcoder2;
+mod t5;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +55,10 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
+    &bart::BART,
+    &bart::MARIAN,
+    &bart::MBART,
+    &bart::PEGASUS,
     &bert::FAMILY,
     &bloom::FAMILY,
     &cohere::COHERE,
@@ -95,6 +101,9 @@ const FAMILIES: &[&Family] = &[
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
+    &t5::MT5,
+    &t5::T5,
+    &t5::UMT5,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
@@ -141,7 +150,8 @@ pub struct Sources<'a> {
 /// A model as a graph of plain ops, and what it is for.
 #[derive(Debug)]
 pub struct Model {
-    /// Entries `forward`, and `step` (decoders) or `embed` (sentence encoders).
+    /// Entries `forward`; `step` of models that generate, and `encode` of those that read a source; `embed` of
+    /// sentence encoders.
     pub module: Module,
     /// What the outputs mean, how texts are read.
     pub description: Description,

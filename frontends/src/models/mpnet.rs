@@ -7,7 +7,7 @@ use super::ModelError;
 use super::family::{Built, Family, Head, Request};
 use super::{bert, roberta};
 use crate::blocks::{
-    Classifier, Embedding, Encoder, Heads, LinearKind, Projections, RelativeBias, Size, Stack, Transform, distances,
+    Classifier, Embedding, Encoder, Heads, LinearKind, Projections, RelativeBias, Size, Stack, Transform,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -43,15 +43,16 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
         return Err(config.invalid("relative_attention_num_buckets", "at least 32, the number that is used").into());
     }
     let relative = RelativeBias {
-        table: "encoder.relative_attention_bias",
         rows: Size::new(rows, "relative_attention_num_buckets"),
         heads: layer.attention.1.heads.clone(),
-        distances: distances::of_both_sides(BUCKETS, FURTHEST),
+        buckets: BUCKETS,
+        max_distance: FURTHEST,
+        bidirectional: true,
     };
     let transform = Transform::dense("classifier.dense", &model.width, UnaryOp::Tanh);
     let mut model = Encoder {
         embedding: Embedding { types: None, ..model.embedding },
-        relative: Some(relative),
+        relative: Some(("encoder.relative_attention_bias", relative)),
         layers: Stack::Own("encoder.layer", vec![layer; config.layers("num_hidden_layers")?]),
         heads: Heads { sequence: Classifier::first_token(transform, "classifier.out_proj"), ..model.heads },
         known_unused: &["*embeddings.position_ids", "*pooler.*", "lm_head.bias"],

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use castiron_ir::{DType, Description, Task, Type};
+use castiron_ir::{DType, Description, Rules, Task, Type};
 
-use super::{Pipeline, TaskError};
+use super::{Pipeline, TaskError, source};
 use crate::session::{Model, Session};
 use crate::tensor::TensorRef;
-use crate::text::{NoCandidate, Sampler, Sampling};
+use crate::text::{NoCandidate, Place, Sampler, Sampling};
 
 /// Tokens of a prompt that are computed at once.
 pub const CHUNK: usize = 512;
@@ -34,14 +34,38 @@ pub struct Request {
     pub seed: u64,
     /// Tokens that end the text.
     pub end: Vec<u32>,
+    /// Tokens that the text of an encoder–decoder begins with.
+    pub start: Vec<u32>,
+    /// What can follow, whatever the scores.
+    pub rules: Rules,
 }
 
 impl Request {
+    /// The best token always, without an end and without rules.
+    pub fn plain(max_new_tokens: usize) -> Request {
+        Request {
+            max_new_tokens,
+            min_new_tokens: 0,
+            sampling: Sampling::GREEDY,
+            seed: 0,
+            end: Vec::new(),
+            start: Vec::new(),
+            rules: Rules::default(),
+        }
+    }
+
     /// As the model's own defaults say.
     pub fn of_model(description: &Description, max_new_tokens: usize) -> Request {
-        let sampling = Sampling::of_model(&description.generation);
-        let end = description.generation.eos.clone();
-        Request { max_new_tokens, min_new_tokens: 0, sampling, seed: 0, end }
+        let generation = &description.generation;
+        let is_started = description.task == Task::Text2TextGeneration;
+        Request {
+            min_new_tokens: generation.min_new_tokens,
+            sampling: Sampling::of_model(generation),
+            end: generation.eos.clone(),
+            start: generation.decoder_start.filter(|_| is_started).into_iter().collect(),
+            rules: generation.rules.clone(),
+            ..Request::plain(max_new_tokens)
+        }
     }
 }
 
@@ -88,8 +112,8 @@ pub struct Generated {
 }
 
 impl Pipeline {
-    /// Continues prompts, given as tokens, all at once. `on_token` sees each token as it comes and
-    /// says whether to go on.
+    /// Continues prompts, given as tokens, all at once; an encoder–decoder reads them, and writes a text of its
+    /// own for each. `on_token` sees each token as it comes and says whether to go on.
     ///
     /// # Errors
     /// A model that does not generate, an empty or too long prompt, a token that is not in the vocabulary.
@@ -99,22 +123,42 @@ impl Pipeline {
         request: &Request,
         on_token: &mut dyn FnMut(NewToken) -> bool,
     ) -> Result<Generated, TaskError> {
-        self.require(Task::TextGeneration)?;
-        if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
-            return Err(TaskError::EmptyPrompt);
+        if self.description().task != Task::Text2TextGeneration {
+            self.require(Task::TextGeneration)?;
+            return self.continue_texts(&[], prompts, request, on_token);
         }
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        if request.start.is_empty() {
+            return Err(TaskError::NoStart);
+        }
+        let longest = check_prompts(prompts)?;
+        self.check_length(longest)?;
+        self.continue_texts(prompts, &vec![request.start.clone(); prompts.len()], request, on_token)
+    }
+
+    /// Continues texts, after reading a source for each if there are any.
+    fn continue_texts(
+        &mut self,
+        sources: &[Vec<u32>],
+        prompts: &[Vec<u32>],
+        request: &Request,
+        on_token: &mut dyn FnMut(NewToken) -> bool,
+    ) -> Result<Generated, TaskError> {
+        let longest = check_prompts(prompts)?;
         self.check_length(longest)?;
         let room = self.description().max_positions.map_or(usize::MAX, |limit| limit - longest + 1);
         let most = request.max_new_tokens.min(room);
         let capacity = (longest + most).next_multiple_of(CAPACITY_STEP);
-        let mut session = self.model.session(&[("b", prompts.len()), ("c", capacity)])?;
+        let symbols = [("b", prompts.len()), ("c", capacity), ("e", sources.iter().map(Vec::len).max().unwrap_or(0))];
+        let mut session = self.model.session(if sources.is_empty() { &symbols[..2] } else { &symbols })?;
         let start = Instant::now();
-        let mut rows = Rows::new(prompts, request, Scores::new(&self.model)?);
+        if !sources.is_empty() {
+            source::read(&mut session, sources)?;
+        }
+        let mut rows = Rows::new((sources, prompts), request, (Scores::new(&self.model)?, most));
         rows.read(&mut session, 0)?;
         let (mut prompt_time, mut first, mut steps) = (start.elapsed(), Instant::now(), 0);
         for count in 0..most {
-            let goes_on = rows.choose(count, on_token)?;
+            let goes_on = rows.choose(on_token)?;
             if count == 0 {
                 (prompt_time, first) = (start.elapsed(), Instant::now());
             }
@@ -131,13 +175,27 @@ impl Pipeline {
     }
 }
 
+/// Length of the longest of some prompts, all of which have to be there.
+fn check_prompts(prompts: &[Vec<u32>]) -> Result<usize, TaskError> {
+    let is_empty = prompts.is_empty() || prompts.iter().any(Vec::is_empty);
+    if is_empty { Err(TaskError::EmptyPrompt) } else { Ok(prompts.iter().map(Vec::len).max().unwrap_or(0)) }
+}
+
 /// The rows of a batch. A row that has ended is computed along with the others, to no effect.
 struct Rows<'a> {
+    /// What each row's text follows from, for encoder–decoders.
+    sources: &'a [Vec<u32>],
     prompts: &'a [Vec<u32>],
     request: &'a Request,
+    /// How many tokens are chosen at most.
+    most: usize,
     samplers: Vec<Sampler>,
-    /// Prompt and new tokens of each row, for the repetition penalty.
+    /// Prompt and new tokens of each row, for the repetition penalty and the rules.
     history: Vec<Vec<u32>>,
+    /// What rules force each row's next token to be.
+    forced: Vec<Option<u32>>,
+    /// What each row's next token cannot be.
+    banned: Vec<Vec<u32>>,
     finish: Vec<Option<Finish>>,
     scores: Scores,
     past: Vec<i32>,
@@ -148,18 +206,26 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(prompts: &'a [Vec<u32>], request: &'a Request, scores: Scores) -> Rows<'a> {
+    fn new(
+        (sources, prompts): (&'a [Vec<u32>], &'a [Vec<u32>]),
+        request: &'a Request,
+        (scores, most): (Scores, usize),
+    ) -> Rows<'a> {
         let sampler = |row: usize| Sampler::new(request.sampling, request.seed.wrapping_add(row as u64));
         let with_room = |prompt: &Vec<u32>| {
-            let mut history = Vec::with_capacity(prompt.len() + request.max_new_tokens.min(1 << 16));
+            let mut history = Vec::with_capacity(prompt.len() + most.min(1 << 16));
             history.extend_from_slice(prompt);
             history
         };
         Rows {
+            sources,
             prompts,
             request,
+            most,
             samplers: (0..prompts.len()).map(sampler).collect(),
             history: prompts.iter().map(with_room).collect(),
+            forced: vec![None; prompts.len()],
+            banned: vec![Vec::with_capacity(64); prompts.len()],
             finish: vec![None; prompts.len()],
             scores,
             past: vec![0; prompts.len()],
@@ -196,28 +262,40 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Tokens that number `count` cannot be.
-    fn banned(&self, count: usize) -> &'a [u32] {
-        if count < self.request.min_new_tokens { &self.request.end } else { &[] }
-    }
-
-    /// What tokens number `count` are chosen from.
-    fn basis(&self, count: usize) -> Basis {
-        let mut going = (0..self.prompts.len()).filter(|&row| self.finish[row].is_none());
-        let takes_best = |row: usize| self.samplers[row].takes_best(&self.history[row], self.banned(count));
-        if going.all(takes_best) { Basis::Best } else { Basis::Logits }
+    /// Applies the rules to what tokens number `count` can be; gives what they are chosen from.
+    fn basis(&mut self, count: usize) -> Basis {
+        let mut basis = Basis::Best;
+        for row in (0..self.prompts.len()).filter(|&row| self.finish[row].is_none()) {
+            let place = Place {
+                text: &self.history[row],
+                given: self.prompts[row].len(),
+                source: self.sources.get(row).map_or(&[], Vec::as_slice),
+                end: &self.request.end,
+                min_new_tokens: self.request.min_new_tokens,
+                is_last: count + 1 == self.most,
+            };
+            self.forced[row] = place.forced(&self.request.rules);
+            self.banned[row].clear();
+            place.ban(&self.request.rules, &mut self.banned[row]);
+            let takes_best = self.samplers[row].takes_best(&self.history[row], &self.banned[row]);
+            if self.forced[row].is_none() && !takes_best {
+                basis = Basis::Logits;
+            }
+        }
+        basis
     }
 
     /// Chooses the next token of each row; tells whether any row goes on.
-    fn choose(&mut self, count: usize, on_token: &mut dyn FnMut(NewToken) -> bool) -> Result<bool, TaskError> {
-        let banned = self.banned(count);
+    fn choose(&mut self, on_token: &mut dyn FnMut(NewToken) -> bool) -> Result<bool, TaskError> {
         for row in 0..self.prompts.len() {
             if self.finish[row].is_some() {
                 continue;
             }
-            let token = match self.scores.basis {
-                Basis::Best => self.scores.best(row)?,
-                Basis::Logits => self.samplers[row].choose(self.scores.logits(row), &self.history[row], banned)?,
+            let (history, banned) = (&self.history[row], &self.banned[row]);
+            let token = match (self.forced[row], self.scores.basis) {
+                (Some(token), _) => token,
+                (None, Basis::Best) => self.scores.best(row)?,
+                (None, Basis::Logits) => self.samplers[row].choose(self.scores.logits(row), history, banned)?,
             };
             self.history[row].push(token);
             self.next[row] = token as i32;

@@ -1,13 +1,14 @@
 //! What models are for: texts in, answers out, over the entries of an artifact.
 //!
 //! A [`Pipeline`] is a model with its text handling. Its methods stand in a file for each task:
-//! [`generate`], [`embed`], [`classify`], [`fill_mask`], [`answer`].
+//! [`generate`] (with [`source`] for what encoder–decoders read), [`embed`], [`classify`], [`fill_mask`], [`answer`].
 
 pub mod answer;
 pub mod classify;
 pub mod embed;
 pub mod fill_mask;
 pub mod generate;
+mod source;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +63,11 @@ pub enum TaskError {
     /// A prompt without tokens.
     #[error("the prompt has no tokens")]
     EmptyPrompt,
+    /// An encoder–decoder of which nothing says how its texts begin.
+    #[error(
+        "nothing says which token the text begins with; generation_config.json names it as `decoder_start_token_id`"
+    )]
+    NoStart,
     /// A text without anything to fill in.
     #[error("the text holds no mask; write {0} where a token is to be filled in")]
     NoMask(String),

@@ -214,12 +214,16 @@ pub(super) enum DemoModel {
     Minilm,
 }
 
-/// Generate text
+/// Generate text: go on from a prompt, or translate or summarise it, as the model does
+///
+/// Tokens are chosen one by one: the best, or one that is drawn. A model's own `num_beams` is not followed.
 #[derive(Args)]
 #[command(after_help = "Examples:
   castiron run smol.iron \"Why is the sky blue?\"
   castiron run ./gpt2 \"Iron is\" --max-new-tokens 40 --temperature 0.8 --seed 7
-  castiron run ./gpt2 --tokens 1,2,3 --max-new-tokens 5 --json")]
+  castiron run ./gpt2 --tokens 1,2,3 --max-new-tokens 5 --json
+  castiron run ./t5-small \"translate English to German: Iron is hard.\"
+  castiron run ./mbart-large-50 \"Iron is hard.\" --forced-bos fr_XX")]
 pub(super) struct Run {
     #[command(flatten)]
     pub executed: Executed,
@@ -235,12 +239,16 @@ pub(super) struct Run {
     /// System message of the chat
     #[arg(long, conflicts_with = "raw")]
     pub system: Option<String>,
-    /// How many tokens at most
-    #[arg(long, default_value_t = 256)]
-    pub max_new_tokens: usize,
-    /// How many tokens before the text may end
-    #[arg(long, default_value_t = 0)]
-    pub min_new_tokens: usize,
+    /// How many tokens at most [default: as the model says, else 256]
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
+    /// How many tokens before the text may end [default: as the model says]
+    #[arg(long)]
+    pub min_new_tokens: Option<usize>,
+    /// The first token of an encoder–decoder's text, by its number or its text, such as the language to
+    /// translate to
+    #[arg(long, value_name = "TOKEN")]
+    pub forced_bos: Option<String>,
     /// Take the best token always
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub greedy: bool,

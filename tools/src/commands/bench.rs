@@ -7,7 +7,6 @@ use std::time::Instant;
 use castiron_ir::Task;
 use castiron_runtime::tasks::Pipeline;
 use castiron_runtime::tasks::generate::Request;
-use castiron_runtime::text::Sampling;
 use serde_json::{Value, json};
 
 use super::arguments::Bench;
@@ -23,7 +22,7 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
     let start = Instant::now();
     let mut pipeline = Pipeline::open(&artifact, options)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    let generates = pipeline.description().task == Task::TextGeneration;
+    let generates = matches!(pipeline.description().task, Task::TextGeneration | Task::Text2TextGeneration);
     let (first_token_ms, measured) =
         if generates { generate(arguments, &mut pipeline)? } else { batch(arguments, &pipeline)? };
     let mut object = json!({
@@ -62,8 +61,8 @@ pub(super) fn run(arguments: &Bench) -> Outcome {
 /// A prompt and its continuation; the time to the first token is that of the first run.
 fn generate(arguments: &Bench, pipeline: &mut Pipeline) -> Result<(Option<f64>, Vec<Value>), Box<dyn Error>> {
     let prompt: Vec<u32> = workload::ids(arguments.prompt_tokens).map(|id| id as u32).collect();
-    let (new, sampling) = (arguments.new_tokens, Sampling::GREEDY);
-    let request = Request { max_new_tokens: new, min_new_tokens: new, sampling, seed: 0, end: vec![] };
+    let new = arguments.new_tokens;
+    let request = Request { min_new_tokens: new, start: vec![3], ..Request::plain(new) };
     let (mut first, mut measured) = (None, Vec::new());
     for run in 0..=arguments.runs {
         let generated = pipeline.generate(std::slice::from_ref(&prompt), &request, &mut |_| true)?;

@@ -32,7 +32,7 @@ impl Profile {
             Device::Gpu(_) => None,
         };
         let model = Model::open(artifact, Options { profile: true, ..options })?;
-        let generates = model.artifact().description().task == Task::TextGeneration;
+        let generates = matches!(model.artifact().description().task, Task::TextGeneration | Task::Text2TextGeneration);
         let parts = if generates { generate(arguments, &model)? } else { batch(arguments, &model)? };
         Ok(Profile { parts, peaks })
     }

@@ -21,12 +21,14 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(super) fn run(arguments: &Run) -> Outcome {
     let mut pipeline = load::pipeline(&arguments.executed)?;
     let prompt = prompt(arguments, &pipeline)?;
-    let request = request(arguments, &pipeline);
+    let request = request(arguments, &pipeline, prompt.len())?;
     let generated = if arguments.executed.json {
         stop_on_interrupt();
         let generated = pipeline
             .generate(std::slice::from_ref(&prompt), &request, &mut |_| !INTERRUPTED.load(Ordering::Relaxed))?;
-        print_json(&pipeline, &prompt, &generated)?;
+        // An encoder–decoder's text does not go on from the prompt, but from its own start.
+        let begun = if request.start.is_empty() { &prompt } else { &request.start };
+        print_json(&pipeline, begun, &generated)?;
         generated
     } else if arguments.tokens.is_some() {
         stop_on_interrupt();
@@ -115,8 +117,21 @@ fn prompt(arguments: &Run, pipeline: &Pipeline) -> Result<Vec<u32>, Box<dyn Erro
     Ok(pipeline.text().tokenizer()?.encode(&prompt, EncodeOptions::default())?.ids)
 }
 
-fn request(arguments: &Run, pipeline: &Pipeline) -> Request {
-    let mut request = Request::of_model(pipeline.description(), arguments.max_new_tokens);
+/// How many tokens, where neither the command line nor the model says so.
+const NEW_TOKENS: usize = 256;
+
+fn request(arguments: &Run, pipeline: &Pipeline, prompt: usize) -> Result<Request, Box<dyn Error>> {
+    let mut request = Request::of_model(pipeline.description(), NEW_TOKENS);
+    let given = if request.start.is_empty() { prompt } else { request.start.len() };
+    let of_model = pipeline.description().generation.new_tokens_after(given);
+    request.max_new_tokens = arguments.max_new_tokens.or(of_model).unwrap_or(NEW_TOKENS);
+    if let Some(least) = arguments.min_new_tokens {
+        request.min_new_tokens = least;
+        request.rules.min_length = 0;
+    }
+    if let Some(token) = &arguments.forced_bos {
+        request.rules.forced_bos = Some(token_number(pipeline, token)?);
+    }
     let draws = arguments.temperature.is_some() || arguments.top_k.is_some() || arguments.top_p.is_some();
     let sampling = &mut request.sampling;
     if arguments.greedy {
@@ -129,11 +144,19 @@ fn request(arguments: &Run, pipeline: &Pipeline) -> Request {
     sampling.top_p = arguments.top_p.unwrap_or(sampling.top_p);
     sampling.repetition_penalty = arguments.repetition_penalty.unwrap_or(sampling.repetition_penalty);
     request.seed = arguments.seed;
-    request.min_new_tokens = arguments.min_new_tokens;
-    request
+    Ok(request)
 }
 
-fn print_json(pipeline: &Pipeline, prompt: &[u32], generated: &Generated) -> Result<(), Box<dyn Error>> {
+/// A token that is given by its number or its text.
+fn token_number(pipeline: &Pipeline, token: &str) -> Result<u32, Box<dyn Error>> {
+    if let Ok(number) = token.parse() {
+        return Ok(number);
+    }
+    let number = pipeline.text().tokenizer()?.token_id(token);
+    number.ok_or_else(|| format!("the tokenizer has no token {token:?}").into())
+}
+
+fn print_json(pipeline: &Pipeline, begun: &[u32], generated: &Generated) -> Result<(), Box<dyn Error>> {
     let row = &generated.rows[0];
     let text = match pipeline.text().tokenizer() {
         Ok(tokenizer) => Some(tokenizer.decode(&row.tokens, true)?),
@@ -144,7 +167,7 @@ fn print_json(pipeline: &Pipeline, prompt: &[u32], generated: &Generated) -> Res
         Finish::Length => "length",
         Finish::Stopped => "stopped",
     };
-    let all = [prompt, row.tokens.as_slice()].concat();
+    let all = [begun, row.tokens.as_slice()].concat();
     let object = json!({
         "tokens": all,
         "new_tokens": row.tokens,
