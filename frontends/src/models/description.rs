@@ -102,7 +102,7 @@ fn rules(settings: &ConfigReader<'_>) -> Result<Rules, ConfigError> {
         None => vec![],
         Some(Value::Array(words)) => words
             .iter()
-            .map(|word| tokens_of(word))
+            .map(tokens_of)
             .collect::<Option<_>>()
             .ok_or_else(|| settings.invalid("bad_words_ids", "a list of lists of token numbers"))?,
         Some(_) => return Err(settings.invalid("bad_words_ids", "a list of lists of token numbers")),
