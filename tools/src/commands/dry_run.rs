@@ -15,9 +15,9 @@ use crate::compiler;
 use crate::estimate::{Estimate, estimate, state_bytes};
 
 /// Extents that memory is planned for: one row of 64 tokens, and a cache of 256.
-const PROMPT: &[(&str, usize)] = &[("b", 1), ("s", 64), ("t", 64), ("c", 256)];
+const PROMPT: &[(&str, usize)] = &[("b", 1), ("n", 2), ("s", 64), ("t", 64), ("e", 64), ("c", 256)];
 /// Extents of one token after others.
-const TOKEN: &[(&str, usize)] = &[("b", 1), ("s", 1), ("t", 1), ("c", 256)];
+const TOKEN: &[(&str, usize)] = &[("b", 1), ("n", 2), ("s", 1), ("t", 1), ("e", 64), ("c", 256)];
 
 pub(super) fn run(arguments: &Compile) -> Outcome {
     let start = Instant::now();
