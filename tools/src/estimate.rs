@@ -65,6 +65,7 @@ fn kernel(program: &Program, body: &KernelBody, binding: &Binding<'_>) -> Result
     Ok(match body {
         KernelBody::Matmul(matmul) => match &program.weights[matmul.weight as usize].form {
             WeightForm::Packed(matrix) => 2.0 * product(&matmul.space)? * matrix.k as f64 * matrix.groups as f64,
+            WeightForm::Stack { matrix, .. } => 2.0 * product(&matmul.space)? * matrix.k as f64 * matrix.groups as f64,
             WeightForm::Dense { .. } => 0.0,
         },
         KernelBody::Product(dot) => 2.0 * product(&dot.space)? * size(&dot.k)?,
