@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokenizers::Tokenizer;
 
 use super::*;
-use crate::blocks::Pooling;
+use crate::blocks::{Pooling, PoolingMode};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
