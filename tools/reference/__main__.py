@@ -24,6 +24,8 @@ def main() -> None:
     ops.set_defaults(run=lambda _: write_ops())
     ggml = commands.add_parser("ggml", help="write tests/data/ggml_blocks.safetensors and ir/src/blocks/grids.rs")
     ggml.set_defaults(run=lambda _: write_ggml())
+    configs = commands.add_parser("configs", help="write tests/data/default_configs.json")
+    configs.set_defaults(run=lambda _: write_configs())
     real = commands.add_parser("real", help="write tests/data/smollm2.json and minilm.json")
     real.add_argument("models", type=Path, help="folder that both wheels are unzipped in")
     real.set_defaults(run=lambda arguments: write_real(arguments.models))
@@ -53,6 +55,13 @@ def write_ops() -> None:
     from numpy_ops import write_all
 
     write_all(TESTS / "data" / "ir")
+
+
+def write_configs() -> None:
+    """Write the default configuration of every family."""
+    from default_configs import write_all
+
+    write_all(TESTS / "data" / "default_configs.json")
 
 
 def write_ggml() -> None:

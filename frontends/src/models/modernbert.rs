@@ -136,6 +136,10 @@ fn rotary(config: &ConfigReader<'_>, head_dim: usize, max_positions: usize) -> R
         let defaults = rope::Defaults { head_dim, share: 1.0, theta, max_positions };
         Ok(rope::of_layer_type(config, kind, &defaults)?.unwrap_or_else(|| rope::unscaled(&defaults)))
     };
+    let named = |key: &String| layer_types::KINDS.contains(&key.as_str());
+    if config.get("rope_parameters").is_some_and(|all| !all.as_object().is_some_and(|all| all.keys().all(named))) {
+        return Err(config.invalid("rope_parameters", "an object for each type of layers"));
+    }
     let kinds =
         [("full_attention", "global_rope_theta", 160_000.0), ("sliding_attention", "local_rope_theta", 10_000.0)];
     kinds.into_iter().map(table).collect()

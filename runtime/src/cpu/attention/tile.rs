@@ -211,7 +211,7 @@ impl Tile<'_> {
         let d = extents[5];
         let factor = soft_cap.map_or(scale * LOG2_E, |cap| scale / cap);
         let (width, panel) = (d.next_multiple_of(simd::MOST_LANES), LANES * d);
-        let is_turned = !self.is_few() && self.rows().is_multiple_of(LANES) && q.strides[4] == 1;
+        let is_turned = d > 0 && !self.is_few() && self.rows().is_multiple_of(LANES) && q.strides[4] == 1;
         if !is_turned {
             room.queries.fill(0.0);
         }
@@ -225,7 +225,7 @@ impl Tile<'_> {
             if is_turned {
                 continue;
             }
-            let packed = room.queries[start..].iter_mut().step_by(step);
+            let packed = room.queries.iter_mut().skip(start).step_by(step);
             for (i, to) in packed.take(d).enumerate() {
                 // SAFETY: as above.
                 *to = factor * unsafe { *source.add(i * q.strides[4]) };
