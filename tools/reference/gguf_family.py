@@ -1,4 +1,4 @@
-"""A reference folder with only `model.gguf`, of any decoder, in F32: what llama.cpp's converter makes of its weights.
+"""A reference folder with only `model.gguf`, of any decoder: what llama.cpp's converter makes of its weights.
 
 Names come from the `gguf` package's own tables. The reference is the transformers model that the file was made
 from, so that it shows whether names, keys and the converter's changes of values are undone.
@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, LlamaFileType, RopeScalingType, get_tensor_name_map
+from gguf import (
+    MODEL_ARCH,
+    MODEL_ARCH_NAMES,
+    GGMLQuantizationType,
+    GGUFWriter,
+    LlamaFileType,
+    RopeScalingType,
+    get_tensor_name_map,
+)
+from gguf.quants import dequantize, quantize
 
 from case import Case
 from gguf_case import FILE, frequency_divisors, interleave_rows
@@ -26,7 +35,7 @@ _MODELS: dict[str, transformers.PreTrainedModel] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class GgufFamilyCase(Case):
-    """A decoder as F32 GGUF without a tokenizer."""
+    """A decoder as GGUF without a tokenizer."""
 
     architecture: str
     """What llama.cpp calls it."""
@@ -43,6 +52,9 @@ class GgufFamilyCase(Case):
     merge: Callable[[Tensors], Tensors] = lambda tensors: tensors
     """What the converter makes of several tensors of a layer."""
 
+    matrix_type: GGMLQuantizationType = GGMLQuantizationType.F32
+    """The GGML type of matrices; vectors are F32. It has to give its own values back."""
+
     parts: int = 1
     """Files that the model is split into."""
 
@@ -51,22 +63,32 @@ class GgufFamilyCase(Case):
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
         randomise(model, generator, {})
+        self.round_matrices(model)
         _MODELS[self.name] = model
         config = model.config
         tensors = self.merge(gguf_tensors(self, model)) | self.extra(config)
         most = -(-len(tensors) // self.parts) if self.parts > 1 else 0
         writer = GGUFWriter(folder / FILE, self.architecture, split_max_tensors=most)
         writer.add_type("model")
-        writer.add_file_type(LlamaFileType.ALL_F32)
+        is_f32 = self.matrix_type == GGMLQuantizationType.F32
+        writer.add_file_type(LlamaFileType.ALL_F32 if is_f32 else LlamaFileType.MOSTLY_Q8_0)
         add_common_keys(writer, config)
         self.add_keys(writer, config)
         writer.add_tokenizer_model("none")
         for name, values in tensors.items():
-            writer.add_tensor(name, np.ascontiguousarray(values, np.float32))
+            kind = self.matrix_type if values.ndim > 1 else GGMLQuantizationType.F32
+            writer.add_tensor(name, quantize(np.ascontiguousarray(values, np.float32), kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+    def round_matrices(self, model: transformers.PreTrainedModel) -> None:
+        """Give the model the values that the file can hold."""
+        for tensor in model.parameters():
+            if tensor.ndim > 1:
+                stored = quantize(tensor.detach().numpy(), self.matrix_type)
+                tensor.data = torch.from_numpy(dequantize(stored, self.matrix_type).reshape(tensor.shape))
 
     def load(self, folder: Path) -> transformers.PreTrainedModel:
         """See `Case`."""

@@ -198,6 +198,7 @@ fn gguf_keys_become_a_config() {
             "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
             "head_dim": 48, "hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "partial_rotary_factor": 1.0,
             "attention_bias": false, "mlp_bias": false, "tie_word_embeddings": false,
             "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
         })

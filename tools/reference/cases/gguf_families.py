@@ -1,5 +1,7 @@
 """Decoders as GGUF: one table of llama.cpp's for each, with what its converter changes."""
 
+from gguf import GGMLQuantizationType
+
 from cases.descendants import LONGROPE, WINDOW
 from cases.llama import SMALL
 from gguf_family import (
@@ -193,6 +195,16 @@ CASES = [
         base={},
         change=joint_rows,
         add_keys=falcon_keys,
+    ),
+    family(
+        "falcon-q8",
+        "falcon",
+        "FalconForCausalLM",
+        FALCON_GROUPED | dict(hidden_size=64, num_attention_heads=4, ffn_hidden_size=32, tie_word_embeddings=False),
+        base={},
+        change=joint_rows,
+        add_keys=falcon_keys,
+        matrix_type=GGMLQuantizationType.Q8_0,
     ),
     family("gptneox", "gptneox", "GPTNeoXForCausalLM", NEOX, base={}, change=joint_rows, add_keys=parallel_keys),
     family(

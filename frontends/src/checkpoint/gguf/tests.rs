@@ -1,8 +1,10 @@
 //! A writer of small GGUF files, and what the reader says of good and bad ones.
 
+use castiron_ir::{BlockFormat, Storage};
 use tokenizers::Tokenizer;
 
 use super::*;
+use crate::checkpoint::stored::Recipe;
 
 /// Numbers of value types and of tensor types.
 const U32: u32 = 4;
@@ -166,6 +168,66 @@ fn what_contradicts_itself_is_named() {
     assert!(problem(|w| w.tensors[0].1 = vec![4, 0]).contains("`token_embd.weight` has the extent 0"));
     assert!(problem(|w| w.tensors[0].1 = vec![]).contains("has 0 axes"));
     assert!(problem(|w| w.tensors.retain(|t| t.0 != "token_embd.weight")).contains("`token_embd.weight` is missing"));
+}
+
+/// A Falcon of four heads that share two of keys, whose rows of queries, keys and values are Q8_0.
+fn falcon() -> Writer {
+    let mut writer = small();
+    writer.keys.retain(|(key, _)| !key.contains("rms"));
+    writer.keys.iter_mut().for_each(|(key, _)| *key = key.replace("llama.", "falcon."));
+    writer.text("general.architecture", "falcon");
+    writer.text("falcon.tensor_data_layout", "jploski");
+    writer.set("falcon.attention.layer_norm_epsilon", F32, &1e-5_f32.to_le_bytes());
+    for (key, value) in [("embedding_length", 32), ("attention.head_count", 4), ("attention.head_count_kv", 2)] {
+        writer.size(&format!("falcon.{key}"), value);
+    }
+    writer.tensors = vec![
+        ("token_embd.weight".into(), vec![32, 5], DENSE),
+        ("blk.0.attn_norm.weight".into(), vec![32], DENSE),
+        ("blk.0.attn_qkv.weight".into(), vec![32, 64], 8),
+    ];
+    writer
+}
+
+#[test]
+fn joint_rows_stay_quantised() {
+    let model = read(&falcon().bytes()).unwrap();
+    let (_, stored) = model.tensors.iter().find(|(name, _)| name.contains("query_key_value")).unwrap();
+    assert_eq!((&stored.shape[..], stored.storage), (&[64, 32][..], Storage::Blocks(BlockFormat::Q8_0)));
+    let Recipe::Rows(rows) = &stored.recipe else { panic!("{:?}", stored.recipe) };
+    assert_eq!((rows.outer, rows.groups, &rows.parts[..]), (1, 2, &[16, 8, 8][..]));
+    let problem = |change: fn(&mut Writer)| {
+        let mut writer = falcon();
+        change(&mut writer);
+        read(&writer.bytes()).err().expect("the change is an error").to_string()
+    };
+    let indivisible = problem(|w| w.size("falcon.attention.head_count_kv", 3));
+    assert!(indivisible.contains("is 3, which does not divide 4 heads"), "{indivisible}");
+    assert!(problem(|w| w.tensors[2].1 = vec![32, 63]).contains("has 63 rows, expected 64 (4 heads of queries"));
+    assert!(problem(|w| w.tensors[2].1 = vec![64]).contains("is a vector stored in blocks"));
+}
+
+#[test]
+fn the_table_that_knows_a_file_s_tensors_is_taken() {
+    let names = |writer: &Writer| {
+        let model = read(&writer.bytes()).unwrap();
+        let norms =
+            model.tensors.into_iter().map(|(name, _)| name).filter(|name| name.contains("ln") || name.contains("norm"));
+        (model.config["num_ln_in_parallel_attn"].as_u64().unwrap(), norms.collect::<Vec<_>>())
+    };
+    let mut writer = falcon();
+    assert_eq!(names(&writer), (1, vec!["h.0.input_layernorm.weight".to_owned()]));
+    writer.tensors.push(("blk.0.attn_norm_2.weight".into(), vec![32], DENSE));
+    assert_eq!(names(&writer), (2, vec!["h.0.ln_mlp.weight".to_owned(), "h.0.ln_attn.weight".to_owned()]));
+}
+
+#[test]
+fn the_share_of_channels_that_turn_is_always_told() {
+    let share = |writer: &Writer| read(&writer.bytes()).unwrap().config["partial_rotary_factor"].as_f64();
+    let mut writer = falcon();
+    assert_eq!(share(&writer), Some(1.0));
+    writer.size("falcon.rope.dimension_count", 2);
+    assert_eq!(share(&writer), Some(0.25));
 }
 
 #[test]
