@@ -50,7 +50,7 @@ class GgufFamilyCase(Case):
         """See `Case`."""
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
-        randomise(model, generator)
+        randomise(model, generator, {})
         _MODELS[self.name] = model
         config = model.config
         tensors = self.merge(gguf_tensors(self, model)) | self.extra(config)
@@ -78,13 +78,15 @@ class GgufFamilyCase(Case):
 def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
     """Keys of sizes, which all architectures have."""
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(getattr(config, "max_position_embeddings", config.hidden_size))
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_hidden_size", None)
+    writer.add_feed_forward_length(inner or 4 * config.hidden_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
-    if getattr(config, "num_key_value_heads", None):
-        writer.add_head_count_kv(config.num_key_value_heads)
+    for name in ("num_key_value_heads", "num_kv_heads"):
+        if getattr(config, name, None):
+            writer.add_head_count_kv(getattr(config, name))
     for name, add in (
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
         ("layer_norm_eps", writer.add_layer_norm_eps),
@@ -126,7 +128,9 @@ def gguf_tensors(case: GgufFamilyCase, model: transformers.PreTrainedModel) -> T
     for name, tensor in model.state_dict().items():
         if name in model.all_tied_weights_keys or name.endswith((".attn.bias", ".masked_bias")):
             continue
-        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
+        # Some names are known without the part that only models with a head have.
+        known = (names.get_name(n, try_suffixes=(".weight", ".bias")) for n in (name, name.removeprefix("transformer.")))
+        gguf_name = next(filter(None, known), name)
         tensors[gguf_name] = case.change(name, tensor.numpy(), model.config)
     return tensors
 
@@ -148,6 +152,17 @@ def norms_plus_one(name: str, values: np.ndarray, config: transformers.Pretraine
 def transposed(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
     """GPT-2's `Conv1D` as linear layers."""
     return values.T if name.split(".")[-2] in ("c_attn", "c_proj", "c_fc") and values.ndim == 2 else values
+
+
+def joint_rows(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """All queries before all keys and all values, which come in a group for each key head."""
+    if "query_key_value" not in name:
+        return values
+    groups = getattr(config, "num_kv_heads", config.num_attention_heads)
+    head_dim = config.hidden_size // config.num_attention_heads
+    heads = values.reshape(groups, -1, head_dim, *values.shape[1:])
+    parts = (heads[:, :-2], heads[:, -2:-1], heads[:, -1:])
+    return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in parts])
 
 
 def stacked_norms(tensors: Tensors) -> Tensors:

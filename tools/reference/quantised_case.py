@@ -56,7 +56,7 @@ class QuantisedCase(SafetensorsCase):
         """See `Case`."""
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
-        randomise(model, generator)
+        randomise(model, generator, {})
         tensors: Tensors = {}
         quantise = dict(gptq=self.four_bits, awq=self.four_bits, fp8=self.fp8)[self.method]
         state = model.state_dict()

@@ -33,7 +33,7 @@ class TorchCase(SafetensorsCase):
         """See `Case`."""
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
-        randomise(model, generator)
+        randomise(model, generator, {})
         model.to(getattr(torch, self.dtype))
         self.write_config(model, folder)
         tensors = {k: v for k, v in model.state_dict().items() if k not in model.all_tied_weights_keys}

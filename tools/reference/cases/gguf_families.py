@@ -4,6 +4,7 @@ from cases.descendants import LONGROPE, WINDOW
 from cases.llama import SMALL
 from gguf_family import (
     GgufFamilyCase,
+    joint_rows,
     longrope_factors,
     norms_plus_one,
     rotary_pairs,
@@ -11,6 +12,14 @@ from gguf_family import (
     transposed,
 )
 
+ENDS = dict(vocab_size=67, bos_token_id=None, eos_token_id=None)
+GPT2 = ENDS | dict(n_embd=36, n_layer=2, n_head=3, n_positions=48)
+FALCON_GROUPED = ENDS | dict(
+    hidden_size=36, num_attention_heads=6, num_kv_heads=2, num_hidden_layers=2, new_decoder_architecture=True
+)
+NEOX = ENDS | dict(
+    hidden_size=48, intermediate_size=36, num_attention_heads=3, num_hidden_layers=2, max_position_embeddings=64
+)
 WITHOUT_HEAD_DIM = {key: value for key, value in SMALL.items() if key != "head_dim"} | dict(hidden_size=48)
 
 
@@ -33,7 +42,7 @@ def gemma2_keys(writer, config):
     writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
 
-def stablelm_keys(writer, config):
+def parallel_keys(writer, config):
     """Whether attention and MLP are parallel."""
     writer.add_parallel_residual(config.use_parallel_residual)
 
@@ -47,6 +56,21 @@ def cohere2_keys(writer, config):
     """The scale of logits, and windows."""
     cohere_keys(writer, config)
     window(writer, config)
+
+
+def falcon_keys(writer, config):
+    """What the order of rows is called."""
+    writer.add_tensor_data_layout("jploski")
+
+
+def bloom_keys(writer, config):
+    """Heads of keys, as many as of queries."""
+    writer.add_head_count_kv(config.num_attention_heads)
+
+
+def gptj_keys(writer, config):
+    """Channels that turn."""
+    writer.add_rope_dimension_count(config.rotary_dim)
 
 
 def granite_keys(writer, config):
@@ -107,7 +131,7 @@ CASES = [
         "stablelm",
         "StableLmForCausalLM",
         dict(use_qkv_bias=True, qk_layernorm=True),
-        add_keys=stablelm_keys,
+        add_keys=parallel_keys,
         merge=stacked_norms,
     ),
     family("starcoder2", "starcoder2", "Starcoder2ForCausalLM", dict(tie_word_embeddings=False)),
@@ -139,10 +163,56 @@ CASES = [
         "gpt2",
         "gpt2",
         "GPT2LMHeadModel",
-        dict(
-            vocab_size=67, n_embd=36, n_layer=2, n_head=3, n_positions=48, bos_token_id=None, eos_token_id=None
-        ),
+        GPT2,
         base={},
         change=transposed,
     ),
+    family(
+        "falcon",
+        "falcon",
+        "FalconForCausalLM",
+        ENDS | dict(hidden_size=36, num_attention_heads=3, num_hidden_layers=2, num_kv_heads=1),
+        base={},
+        change=joint_rows,
+        add_keys=falcon_keys,
+    ),
+    family(
+        "falcon-grouped",
+        "falcon",
+        "FalconForCausalLM",
+        FALCON_GROUPED | dict(ffn_hidden_size=52, tie_word_embeddings=False),
+        base={},
+        change=joint_rows,
+        add_keys=falcon_keys,
+    ),
+    family(
+        "falcon-one-norm",
+        "falcon",
+        "FalconForCausalLM",
+        FALCON_GROUPED | dict(num_ln_in_parallel_attn=1, bias=True, rope_theta=500.0),
+        base={},
+        change=joint_rows,
+        add_keys=falcon_keys,
+    ),
+    family("gptneox", "gptneox", "GPTNeoXForCausalLM", NEOX, base={}, change=joint_rows, add_keys=parallel_keys),
+    family(
+        "gptneox-sequential",
+        "gptneox",
+        "GPTNeoXForCausalLM",
+        NEOX | dict(use_parallel_residual=False, attention_bias=False, rotary_pct=1.0),
+        base={},
+        change=joint_rows,
+        add_keys=parallel_keys,
+    ),
+    family(
+        "bloom",
+        "bloom",
+        "BloomForCausalLM",
+        ENDS | dict(hidden_size=36, n_head=6, n_layer=2, tie_word_embeddings=False),
+        base={},
+        change=joint_rows,
+        add_keys=bloom_keys,
+    ),
+    family("starcoder", "starcoder", "GPTBigCodeForCausalLM", GPT2, base={}),
+    family("gptj", "gptj", "GPTJForCausalLM", GPT2 | dict(rotary_dim=8), base={}, add_keys=gptj_keys),
 ]

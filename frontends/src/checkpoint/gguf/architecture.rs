@@ -9,7 +9,8 @@ use super::tensors::TensorInfo;
 use super::{GgufError, Model, tables};
 use crate::checkpoint::stored::{Recipe, Rows, Stored};
 
-/// An architecture: where its config and its tensors are found. The tables are in `tables/`.
+/// An architecture: where its config and its tensors are found. The tables are in `tables`; one whose tensors have
+/// other names from model to model has several, of which the first that knows the tensors of a file counts.
 pub(super) struct Architecture {
     /// `general.architecture`
     pub(super) name: &'static str,
@@ -48,9 +49,9 @@ pub(super) enum Field {
     Present(&'static str, &'static str),
     /// A value that all models of the architecture have.
     Always(&'static str, Constant),
-    /// `head_dim`, and the share of its channels that turn.
+    /// `head_dim`
     Heads,
-    /// Rotary positions.
+    /// Rotary positions, and the share of a head's channels that turn.
     Rope(Rope),
     /// Gemma's scale of scores, which llama.cpp knows by the number of layers: the width of a head, but in models
     /// of so many layers the width of the model divided by the number of heads.
@@ -80,6 +81,9 @@ pub(super) enum Change {
     PlusOne,
     /// The last two axes were exchanged.
     Transposed,
+    /// The rows of all queries come first, then those of the keys, then those of the values; in transformers the
+    /// queries that share a key head come before its key and its value.
+    Joint,
     /// The vectors of all heads were stacked; `{h}` in transformers' name is the head.
     Stacked,
 }
@@ -97,9 +101,23 @@ pub(super) struct Sizes {
 /// Config and tensors of a file in transformers' words.
 pub(super) fn model(keys: &Keys<'_>, infos: &[TensorInfo], files: &[&[u8]]) -> Result<Model, GgufError> {
     let found = keys.required_text("general.architecture")?;
-    let architecture = tables::ALL.iter().find(|architecture| architecture.name == found);
+    let tables = || tables::ALL.iter().filter(|architecture| architecture.name == found);
+    let architecture = tables().find(|architecture| architecture.knows(infos)).or_else(|| tables().next());
     let unknown = || GgufError::Architecture { found: found.to_owned(), known: tables::names() };
     Reader { architecture: architecture.ok_or_else(unknown)?, keys, infos, files }.read()
+}
+
+impl Architecture {
+    /// Whether all tensors of the first layer are in the table.
+    fn knows(&self, infos: &[TensorInfo]) -> bool {
+        let mut parts = infos.iter().filter_map(|info| info.name.strip_prefix("blk.0.")?.rsplit_once('.'));
+        parts.all(|(stem, _)| self.part(stem).is_some())
+    }
+
+    /// A part of a layer.
+    fn part(&self, stem: &str) -> Option<&'static Name> {
+        self.layer.iter().copied().flatten().find(|(own, ..)| *own == stem)
+    }
 }
 
 /// A file and the table of its architecture.
@@ -129,6 +147,7 @@ impl Reader<'_> {
         config.insert("model_type".into(), self.architecture.model_type.into());
         config.insert("vocab_size".into(), table.shape[0].into());
         self.keys.size(&self.key("vocab_size"))?;
+        self.keys.text(&self.key("tensor_data_layout"))?; // a name for the order of rows, which the tables know
         for field in self.architecture.fields.iter().copied().flatten() {
             self.field(field, &sizes, &mut config)?;
         }
@@ -196,13 +215,11 @@ impl Reader<'_> {
             Field::Always(hf, Constant::Text(text)) => put(hf, text.into()),
             Field::Always(hf, Constant::Flag(flag)) => put(hf, flag.into()),
             Field::Always(hf, Constant::Size(size)) => put(hf, size.into()),
-            Field::Heads => {
-                put("head_dim", sizes.head_dim.into());
-                if sizes.rotary != sizes.head_dim {
-                    put("partial_rotary_factor", share(sizes.rotary, sizes.head_dim).into());
-                }
+            Field::Heads => put("head_dim", sizes.head_dim.into()),
+            Field::Rope(rope) => {
+                put("rope_parameters", rope::parameters(self, rope, sizes)?);
+                put("partial_rotary_factor", share(sizes.rotary, sizes.head_dim).into());
             }
-            Field::Rope(rope) => put("rope_parameters", rope::parameters(self, rope, sizes)?),
             Field::ScoreWidth(layers) => {
                 let is_wide = self.keys.size(&self.key("block_count"))? == Some(layers);
                 put("query_pre_attn_scalar", if is_wide { sizes.width / sizes.heads } else { sizes.head_dim }.into());
@@ -225,6 +242,7 @@ impl Reader<'_> {
             Change::Transposed => info.stored().transposed(),
             Change::QueryPairs => self.halves(info, sizes.heads, sizes)?,
             Change::KeyPairs => self.halves(info, sizes.kv_heads, sizes)?,
+            Change::Joint => self.grouped(info, sizes)?,
             Change::Stacked => {
                 let [heads, width] = info.shape[..] else { return wrong("is no stack of vectors".into()) };
                 if info.storage() != Storage::Dense(DType::F32) {
@@ -239,17 +257,20 @@ impl Reader<'_> {
 
     /// Rows of heads whose rotary pairs are neighbours, with the pairs half a head apart.
     fn halves(&self, info: &TensorInfo, heads: usize, sizes: &Sizes) -> Result<Stored, GgufError> {
-        let rows = heads * sizes.head_dim;
-        if info.shape[0] != rows {
-            let problem = format!("has {} rows, expected {rows} ({heads} heads × {})", info.shape[0], sizes.head_dim);
-            return Err(GgufError::tensor(&info.name, problem));
+        check_rows(info, heads * sizes.head_dim, &format!("{heads} heads × {}", sizes.head_dim))?;
+        Ok(ordered(info, heads, 2, vec![1; sizes.head_dim / 2]))
+    }
+
+    /// Rows of queries, keys and values as a group for each key head.
+    fn grouped(&self, info: &TensorInfo, sizes: &Sizes) -> Result<Stored, GgufError> {
+        let Sizes { heads, kv_heads, head_dim, .. } = *sizes;
+        if !heads.is_multiple_of(kv_heads) {
+            let problem = format!("is {kv_heads}, which does not divide {heads} heads");
+            return Err(GgufError::key(&self.key("attention.head_count_kv"), problem));
         }
-        if info.shape.len() == 1 && info.storage().block().0 > 1 {
-            let problem = "is a vector stored in blocks, whose rows cannot be put in order";
-            return Err(GgufError::tensor(&info.name, problem));
-        }
-        let rows = Rows { spans: vec![info.span()], outer: heads, groups: 2, parts: vec![1; sizes.head_dim / 2] };
-        Ok(Stored { shape: info.shape.clone(), storage: info.storage(), recipe: Recipe::Rows(rows) })
+        let made_of = format!("{heads} heads of queries, {kv_heads} of keys and of values × {head_dim}");
+        check_rows(info, (heads + 2 * kv_heads) * head_dim, &made_of)?;
+        Ok(ordered(info, 1, kv_heads, vec![heads / kv_heads * head_dim, head_dim, head_dim]))
     }
 
     /// `blk.3.ffn_up.weight` is `model.layers.3.mlp.up_proj.weight`.
@@ -259,10 +280,29 @@ impl Reader<'_> {
             return Some((format!("{hf}.{kind}"), *change));
         }
         let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
-        let (_, hf, change) = self.architecture.layer.iter().copied().flatten().find(|(own, ..)| *own == part)?;
+        let (_, hf, change) = self.architecture.part(part)?;
         let layers = self.architecture.layers;
         layer.bytes().all(|b| b.is_ascii_digit()).then(|| (format!("{layers}.{layer}.{hf}.{kind}"), *change))
     }
+}
+
+/// Refuses a tensor that has not so many rows, or whose rows cannot be told apart.
+fn check_rows(info: &TensorInfo, rows: usize, made_of: &str) -> Result<(), GgufError> {
+    if info.shape[0] != rows {
+        let problem = format!("has {} rows, expected {rows} ({made_of})", info.shape[0]);
+        return Err(GgufError::tensor(&info.name, problem));
+    }
+    if info.shape.len() == 1 && info.storage().block().0 > 1 {
+        let problem = "is a vector stored in blocks, whose rows cannot be put in order";
+        return Err(GgufError::tensor(&info.name, problem));
+    }
+    Ok(())
+}
+
+/// A tensor with its rows in another order (see [`Rows`]).
+fn ordered(info: &TensorInfo, outer: usize, groups: usize, parts: Vec<usize>) -> Stored {
+    let rows = Rows { spans: vec![info.span()], outer, groups, parts };
+    Stored { shape: info.shape.clone(), storage: info.storage(), recipe: Recipe::Rows(rows) }
 }
 
 /// The share whose product with a whole, truncated, is a part.
