@@ -9,14 +9,25 @@ use castiron_runtime::text::{Sampler, Sampling};
 use crate::compiled;
 use crate::fixture::{self, Fixture, Generated};
 
+/// Folders that are checked at the same time.
+const THREADS: usize = 2;
+
+/// Makes a pipeline of a reference folder.
+pub type Open<'a> = dyn Fn(&Fixture) -> Result<Pipeline, String> + Sync + 'a;
+
 /// Checks reference folders with models that `open` makes of them.
 ///
 /// # Panics
 /// With one line for each folder that does not agree.
-pub fn check_all(fixtures: &[Fixture], open: &dyn Fn(&Fixture) -> Result<Pipeline, String>, tolerance: Tolerance) {
+pub fn check_all(fixtures: &[Fixture], open: &Open<'_>, tolerance: Tolerance) {
     let check = |fixture: &Fixture| open(fixture).and_then(|pipeline| check(fixture, pipeline, tolerance));
     let failure = |fixture: &Fixture| check(fixture).err().map(|e| format!("{}: {e}", fixture.name));
-    let failures: Vec<String> = fixtures.iter().filter_map(failure).collect();
+    let every = &|first: usize| fixtures.iter().skip(first).step_by(THREADS).filter_map(failure).collect::<Vec<_>>();
+    let failures = std::thread::scope(|scope| {
+        let threads = (0..THREADS).map(|first| scope.spawn(move || every(first)));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a check does not panic")).collect::<Vec<_>>()
+    });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 

@@ -87,7 +87,7 @@ fn build(request: &Request<'_>, version: Version) -> Result<Built, ModelError> {
             ..Heads::of_pooler(pooler, masked)
         },
         max_positions: biased_input.then_some(limit),
-        known_unused: &["*embeddings.position*", "mask_predictions.*", "cls.predictions.bias"],
+        known_unused: &["*embeddings.position*", "*encoder.LayerNorm.*", "mask_predictions.*", "cls.predictions.bias"],
         known_heads: &["cls.*", "lm_predictions.*"],
         prefix,
         width,

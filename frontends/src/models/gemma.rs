@@ -95,8 +95,7 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let period = older.or(newer).unwrap_or(6);
     let sliding = layer_types::sliding(config, model.layers.len(), |i| (i + 1) % period != 0)?;
     let window = config.size("sliding_window")?.unwrap_or(4096);
-    let rotary = rope::of_layer_type(config, "sliding_attention", &near)?;
-    model.rotary.push(rotary.unwrap_or_else(|| rope::unscaled(&near)));
+    model.rotary.push(rope::of_windows(config, &near)?);
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
         let attention = &mut layer.attention.1;
         attention.norms = Some(norms.clone());

@@ -13,6 +13,7 @@ mod electra;
 mod falcon;
 mod family;
 mod gemma;
+mod glm;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
@@ -27,7 +28,7 @@ mod mixtral;
 mod modernbert;
 mod mpnet;
 mod nomic_bert;
-mod olmo2;
+mod olmo;
 mod opt;
 mod phi;
 mod phi3;
@@ -73,6 +74,8 @@ const FAMILIES: &[&Family] = &[
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &glm::GLM,
+    &glm::GLM4,
     &gpt2::FAMILY,
     &gpt_bigcode::FAMILY,
     &gpt_neo::FAMILY,
@@ -87,7 +90,8 @@ const FAMILIES: &[&Family] = &[
     &modernbert::FAMILY,
     &mpnet::FAMILY,
     &nomic_bert::FAMILY,
-    &olmo2::FAMILY,
+    &olmo::OLMO2,
+    &olmo::OLMO3,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,

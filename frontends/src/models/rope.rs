@@ -56,6 +56,14 @@ pub(super) fn of_layer_type(
     read(config, &format!("rope_parameters.{layer_type}"), parameters, defaults).map(Some)
 }
 
+/// Reads the rotary positions of layers with windows; scaling that is stated for all layers is not meant for them.
+///
+/// # Errors
+/// As [`rotary`].
+pub(super) fn of_windows(config: &ConfigReader<'_>, defaults: &Defaults) -> Result<Rotary, ConfigError> {
+    Ok(of_layer_type(config, "sliding_attention", defaults)?.unwrap_or_else(|| unscaled(defaults)))
+}
+
 /// Rotary positions without any scaling.
 pub(super) fn unscaled(defaults: &Defaults) -> Rotary {
     let frequencies = frequencies::inverse_frequencies(defaults.theta, defaults.head_dim);

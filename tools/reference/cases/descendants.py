@@ -51,6 +51,9 @@ phi3 = family("phi3", "Phi3", pad_token_id=None, hidden_size=48, head_dim=None, 
 stablelm = family("stablelm", "StableLm", hidden_size=48, head_dim=None)
 starcoder2 = family("starcoder2", "Starcoder2", hidden_size=48, head_dim=None)
 olmo2 = family("olmo2", "Olmo2", hidden_size=48, head_dim=None)
+olmo3 = family("olmo3", "Olmo3", hidden_size=48, head_dim=None, sliding_window=WINDOW, num_hidden_layers=5)
+glm = family("glm", "Glm", hidden_size=48, pad_token_id=None, eos_token_id=2)
+glm4 = family("glm4", "Glm4", hidden_size=48, pad_token_id=None, eos_token_id=2)
 cohere = family("cohere", "Cohere", logit_scale=1.3, tie_word_embeddings=False, hidden_size=48, head_dim=None, layer_norm_eps=0.01)
 cohere2 = family("cohere2", "Cohere2", logit_scale=1.3, tie_word_embeddings=False, sliding_window=WINDOW, num_hidden_layers=5)
 granite = family("granite", "Granite", hidden_size=48, head_dim=None)
@@ -131,6 +134,24 @@ CASES = [
     starcoder2("no-biases", config=dict(use_bias=False, tie_word_embeddings=False, sliding_window=WINDOW)),
     olmo2("plain", padding="left"),
     olmo2("biases", config=dict(attention_bias=True, num_key_value_heads=6, rms_norm_eps=0.02)),
+    olmo3("plain", padding="left"),
+    olmo3(
+        "rope",
+        config=dict(
+            attention_bias=True,
+            layer_types=["full_attention", "full_attention", "sliding_attention"],
+            num_hidden_layers=3,
+            rope_parameters=dict(
+                full_attention=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16, rope_theta=50.0),
+                sliding_attention=dict(rope_type="default", rope_theta=50.0),
+            ),
+        ),
+    ),
+    glm("plain", padding="left"),
+    glm("no-biases", config=dict(attention_bias=False, rms_norm_eps=0.02, hidden_act="gelu")),
+    glm("classes", "ForSequenceClassification", config=CLASSES),
+    glm4("plain", padding="left"),
+    glm4("base", "Model", config=dict(attention_bias=False)),
     cohere("plain", padding="left"),
     cohere("norms", config=dict(use_qk_norm=True, attention_bias=True, logit_scale=0.7)),
     cohere2("plain", padding="left"),

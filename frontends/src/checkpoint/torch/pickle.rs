@@ -188,12 +188,13 @@ impl Machine<'_> {
             b'I' | b'L' => {
                 let line = self.reader.line()?;
                 let text = std::str::from_utf8(line).unwrap_or_default();
-                match (code, text) {
-                    (b'I', "00" | "01") => return Ok(self.stack.push(Value::Bool(text == "01"))),
-                    _ => match text.trim_end_matches('L').parse() {
-                        Ok(number) => number,
-                        Err(_) => return self.problem("an integer that does not fit"),
-                    },
+                if code == b'I' && matches!(text, "00" | "01") {
+                    self.stack.push(Value::Bool(text == "01"));
+                    return Ok(());
+                }
+                match text.trim_end_matches('L').parse() {
+                    Ok(number) => number,
+                    Err(_) => return self.problem("an integer that does not fit"),
                 }
             }
             _ => {
