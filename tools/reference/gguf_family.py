@@ -5,6 +5,7 @@ from, so that it shows whether names, keys and the converter's changes of values
 """
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,31 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, LlamaFileType, RopeScalingType, get_tensor_name_map
+from gguf import (
+    MODEL_ARCH,
+    MODEL_ARCH_NAMES,
+    GGMLQuantizationType,
+    GGUFWriter,
+    LlamaFileType,
+    RopeScalingType,
+    dequantize,
+    get_tensor_name_map,
+    quantize,
+)
 
 from case import Case
 from gguf_case import FILE, frequency_divisors, interleave_rows
 from weights import randomise
 
 Tensors = dict[str, np.ndarray]
+
+# What is called otherwise in a checkpoint than in memory, or renamed by the converter.
+RENAMED = {
+    "e_score_correction_bias": "e_score_correction.bias",
+    "self_attn.sinks": "self_attn.sinks.weight",
+    "block_sparse_moe.router.weight": "block_sparse_moe.router.layer.weight",
+}
+EXPERTS = re.compile(r"(?:model\.layers|blk)\.(\d+)\..*(gate_up|down)_(?:proj|exps)(?:\.weight|(_bias))?")
 
 # The models that files were made from, by case.
 _MODELS: dict[str, transformers.PreTrainedModel] = {}
@@ -43,6 +62,12 @@ class GgufFamilyCase(Case):
     merge: Callable[[Tensors], Tensors] = lambda tensors: tensors
     """What the converter makes of several tensors of a layer."""
 
+    prepare: Callable[[transformers.PreTrainedModel], None] = lambda model: None
+    """Changes the random weights to those that the file's types can hold."""
+
+    types: dict[str, str] = field(default_factory=dict)
+    """GGML types of what is not F32, by the part of the name before `.weight`, such as `ffn_up_exps`."""
+
     parts: int = 1
     """Files that the model is split into."""
 
@@ -50,7 +75,8 @@ class GgufFamilyCase(Case):
         """See `Case`."""
         model_class = getattr(transformers, self.model)
         model = model_class(model_class.config_class(**self.config))
-        randomise(model, generator)
+        randomise(model, generator, {})
+        self.prepare(model)
         _MODELS[self.name] = model
         config = model.config
         tensors = self.merge(gguf_tensors(self, model)) | self.extra(config)
@@ -62,7 +88,8 @@ class GgufFamilyCase(Case):
         self.add_keys(writer, config)
         writer.add_tokenizer_model("none")
         for name, values in tensors.items():
-            writer.add_tensor(name, np.ascontiguousarray(values, np.float32))
+            ggml_type = GGMLQuantizationType[self.types.get(name.split(".")[-2], "F32")]
+            writer.add_tensor(name, quantize(np.ascontiguousarray(values, np.float32), ggml_type), raw_dtype=ggml_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -72,6 +99,7 @@ class GgufFamilyCase(Case):
         """See `Case`."""
         model = copy.deepcopy(_MODELS[self.name])
         model.set_attn_implementation("eager")
+        model.set_experts_implementation("eager")
         return model.float().eval()
 
 
@@ -83,7 +111,8 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
     writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
-    if getattr(config, "num_key_value_heads", None):
+    latent = hasattr(config, "kv_lora_rank")
+    if getattr(config, "num_key_value_heads", None) and not latent:
         writer.add_head_count_kv(config.num_key_value_heads)
     for name, add in (
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
@@ -94,10 +123,25 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
         if getattr(config, name, None) is not None:
             add(getattr(config, name))
     head_dim = getattr(config, "head_dim", None)
-    if head_dim and head_dim * config.num_attention_heads != config.hidden_size:
+    if head_dim and not latent and head_dim * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     add_rope_keys(writer, config)
+    add_expert_keys(writer, config)
+
+
+def add_expert_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
+    """Numbers and widths of experts."""
+    for names, add in (
+        (("num_local_experts", "num_experts", "n_routed_experts"), writer.add_expert_count),
+        (("num_experts_per_tok",), writer.add_expert_used_count),
+        (("n_group",), writer.add_expert_group_count),
+        (("topk_group",), writer.add_expert_group_used_count),
+        (("moe_intermediate_size",), writer.add_expert_feed_forward_length),
+    ):
+        found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+        if found:
+            add(found[0])
 
 
 def add_rope_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
@@ -126,6 +170,8 @@ def gguf_tensors(case: GgufFamilyCase, model: transformers.PreTrainedModel) -> T
     for name, tensor in model.state_dict().items():
         if name in model.all_tied_weights_keys or name.endswith((".attn.bias", ".masked_bias")):
             continue
+        for part, renamed in RENAMED.items():
+            name = name.replace(part, renamed)
         gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
         tensors[gguf_name] = case.change(name, tensor.numpy(), model.config)
     return tensors
@@ -172,3 +218,53 @@ def longrope_factors(config: transformers.PretrainedConfig) -> Tensors:
     """Both lists of factors."""
     rope = config.rope_parameters
     return {f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"], np.float32) for kind in ("short", "long")}
+
+
+def separate_experts(tensors: Tensors, alternating: bool = False) -> Tensors:
+    """Gates and inputs of all experts apart; in GPT-OSS they take turns, and matrices are transposed."""
+    out: Tensors = {}
+    for name, values in tensors.items():
+        match = EXPERTS.fullmatch(name)
+        if not match:
+            out[name] = values
+            continue
+        layer, part, bias = match.groups()
+        kind = "bias" if bias else "weight"
+        if alternating and not bias:
+            values = values.swapaxes(1, 2)
+        if part == "down":
+            out[f"blk.{layer}.ffn_down_exps.{kind}"] = values
+            continue
+        inner = values.shape[1] // 2
+        halves = (values[:, ::2], values[:, 1::2]) if alternating else (values[:, :inner], values[:, inner:])
+        for name, half in zip(("gate", "up"), halves):
+            out[f"blk.{layer}.ffn_{name}_exps.{kind}"] = half
+    return out
+
+
+def separate_latent(tensors: Tensors, plain: int, value: int) -> Tensors:
+    """What makes keys and values of latents apart, the first transposed; and experts."""
+    out: Tensors = {}
+    for name, values in separate_experts(tensors).items():
+        if not name.endswith("attn_kv_b.weight"):
+            out[name] = values
+            continue
+        heads = values.reshape(-1, plain + value, values.shape[-1])
+        out[name.replace("kv_b", "k_b")] = heads[:, :plain].swapaxes(1, 2)
+        out[name.replace("kv_b", "v_b")] = heads[:, plain:]
+    return out
+
+
+def vector_gate(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """The gate of Qwen2-MoE's shared expert without its axis of one row."""
+    return values[0] if name.endswith("shared_expert_gate.weight") else values
+
+
+def to_mxfp4(model: transformers.PreTrainedModel) -> None:
+    """GPT-OSS's experts as MXFP4 holds them, along their inputs."""
+    for name, tensor in model.named_parameters():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            rows = np.ascontiguousarray(tensor.detach().numpy().swapaxes(1, 2))
+            kind = GGMLQuantizationType.MXFP4
+            held = dequantize(quantize(rows, kind), kind).reshape(rows.shape)
+            tensor.data = torch.from_numpy(held.swapaxes(1, 2).copy())
