@@ -88,7 +88,8 @@ class GgufFamilyCase(Case):
         self.add_keys(writer, config)
         writer.add_tokenizer_model("none")
         for name, values in tensors.items():
-            ggml_type = GGMLQuantizationType[self.types.get(name.split(".")[-2], "F32")]
+            part = name.removesuffix(".weight").split(".")[-1]
+            ggml_type = GGMLQuantizationType[self.types.get(part, "F32")]
             writer.add_tensor(name, quantize(np.ascontiguousarray(values, np.float32), ggml_type), raw_dtype=ggml_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
