@@ -5,6 +5,7 @@ from, so that it shows whether names, keys and the converter's changes of values
 """
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,14 @@ from gguf_case import FILE, frequency_divisors, interleave_rows
 from weights import randomise
 
 Tensors = dict[str, np.ndarray]
+
+# What is called otherwise in a checkpoint than in memory, or renamed by the converter.
+RENAMED = {
+    "e_score_correction_bias": "e_score_correction.bias",
+    "self_attn.sinks": "self_attn.sinks.weight",
+    "block_sparse_moe.router.weight": "block_sparse_moe.router.layer.weight",
+}
+EXPERTS = re.compile(r"(?:model\.layers|blk)\.(\d+)\..*(gate_up|down)_(?:proj|exps)(?:\.weight|(_bias))?")
 
 # The models that files were made from, by case.
 _MODELS: dict[str, transformers.PreTrainedModel] = {}
@@ -55,6 +64,12 @@ class GgufFamilyCase(Case):
     matrix_type: GGMLQuantizationType = GGMLQuantizationType.F32
     """The GGML type of matrices; vectors are F32. It has to give its own values back."""
 
+    prepare: Callable[[transformers.PreTrainedModel], None] = lambda model: None
+    """Changes the random weights to those that the file's types can hold."""
+
+    types: dict[str, str] = field(default_factory=dict)
+    """GGML types of what is not F32, by the part of the name before `.weight`, such as `ffn_up_exps`."""
+
     parts: int = 1
     """Files that the model is split into."""
 
@@ -64,6 +79,7 @@ class GgufFamilyCase(Case):
         model = model_class(model_class.config_class(**self.config))
         randomise(model, generator, {})
         self.round_matrices(model)
+        self.prepare(model)
         _MODELS[self.name] = model
         config = model.config
         tensors = self.merge(gguf_tensors(self, model)) | self.extra(config)
@@ -76,7 +92,10 @@ class GgufFamilyCase(Case):
         self.add_keys(writer, config)
         writer.add_tokenizer_model("none")
         for name, values in tensors.items():
+            part = name.removesuffix(".weight").split(".")[-1]
             kind = self.matrix_type if values.ndim > 1 else GGMLQuantizationType.F32
+            if part in self.types:
+                kind = GGMLQuantizationType[self.types[part]]
             writer.add_tensor(name, quantize(np.ascontiguousarray(values, np.float32), kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -94,6 +113,7 @@ class GgufFamilyCase(Case):
         """See `Case`."""
         model = copy.deepcopy(_MODELS[self.name])
         model.set_attn_implementation("eager")
+        model.set_experts_implementation("eager")
         return model.float().eval()
 
 
@@ -107,7 +127,7 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
     writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
     for name in ("num_key_value_heads", "num_kv_heads"):
-        if getattr(config, name, None):
+        if getattr(config, name, None) and not hasattr(config, "kv_lora_rank"):
             writer.add_head_count_kv(getattr(config, name))
     for name, add in (
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
@@ -118,10 +138,25 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
         if getattr(config, name, None) is not None:
             add(getattr(config, name))
     head_dim = getattr(config, "head_dim", None)
-    if head_dim and head_dim * config.num_attention_heads != config.hidden_size:
+    if head_dim and not latent and head_dim * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     add_rope_keys(writer, config)
+    add_expert_keys(writer, config)
+
+
+def add_expert_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
+    """Numbers and widths of experts."""
+    for names, add in (
+        (("num_local_experts", "num_experts", "n_routed_experts"), writer.add_expert_count),
+        (("num_experts_per_tok",), writer.add_expert_used_count),
+        (("n_group",), writer.add_expert_group_count),
+        (("topk_group",), writer.add_expert_group_used_count),
+        (("moe_intermediate_size",), writer.add_expert_feed_forward_length),
+    ):
+        found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+        if found:
+            add(found[0])
 
 
 def add_rope_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -> None:
@@ -150,6 +185,8 @@ def gguf_tensors(case: GgufFamilyCase, model: transformers.PreTrainedModel) -> T
     for name, tensor in model.state_dict().items():
         if name in model.all_tied_weights_keys or name.endswith((".attn.bias", ".masked_bias")):
             continue
+        for part, renamed in RENAMED.items():
+            name = name.replace(part, renamed)
         # Some names are known without the part that only models with a head have.
         known = (names.get_name(n, try_suffixes=(".weight", ".bias")) for n in (name, name.removeprefix("transformer.")))
         gguf_name = next(filter(None, known), name)
@@ -209,3 +246,53 @@ def longrope_factors(config: transformers.PretrainedConfig) -> Tensors:
     """Both lists of factors."""
     rope = config.rope_parameters
     return {f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"], np.float32) for kind in ("short", "long")}
+
+
+def separate_experts(tensors: Tensors, alternating: bool = False) -> Tensors:
+    """Gates and inputs of all experts apart; in GPT-OSS they take turns, and matrices are transposed."""
+    out: Tensors = {}
+    for name, values in tensors.items():
+        match = EXPERTS.fullmatch(name)
+        if not match:
+            out[name] = values
+            continue
+        layer, part, bias = match.groups()
+        kind = "bias" if bias else "weight"
+        if alternating and not bias:
+            values = values.swapaxes(1, 2)
+        if part == "down":
+            out[f"blk.{layer}.ffn_down_exps.{kind}"] = values
+            continue
+        inner = values.shape[1] // 2
+        halves = (values[:, ::2], values[:, 1::2]) if alternating else (values[:, :inner], values[:, inner:])
+        for name, half in zip(("gate", "up"), halves):
+            out[f"blk.{layer}.ffn_{name}_exps.{kind}"] = half
+    return out
+
+
+def separate_latent(tensors: Tensors, plain: int, value: int) -> Tensors:
+    """What makes keys and values of latents apart, the first transposed; and experts."""
+    out: Tensors = {}
+    for name, values in separate_experts(tensors).items():
+        if not name.endswith("attn_kv_b.weight"):
+            out[name] = values
+            continue
+        heads = values.reshape(-1, plain + value, values.shape[-1])
+        out[name.replace("kv_b", "k_b")] = heads[:, :plain].swapaxes(1, 2)
+        out[name.replace("kv_b", "v_b")] = heads[:, plain:]
+    return out
+
+
+def vector_gate(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """The gate of Qwen2-MoE's shared expert without its axis of one row."""
+    return values[0] if name.endswith("shared_expert_gate.weight") else values
+
+
+def to_mxfp4(model: transformers.PreTrainedModel) -> None:
+    """GPT-OSS's experts as MXFP4 holds them, along their inputs."""
+    for name, tensor in model.named_parameters():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            rows = np.ascontiguousarray(tensor.detach().numpy().swapaxes(1, 2))
+            kind = GGMLQuantizationType.MXFP4
+            held = dequantize(quantize(rows, kind), kind).reshape(rows.shape)
+            tensor.data = torch.from_numpy(held.swapaxes(1, 2).copy())

@@ -77,7 +77,8 @@ pub enum Gating {
     },
 }
 
-/// Names of the experts' weights.
+/// Names of the experts' weights; where a checkpoint has `experts.gate_proj.weight: [experts, inner, width]`, that and
+/// `up_proj` and `down_proj` beside it stand for all, with biases in the last case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpertTensors {
     /// For each expert the layers `experts.{e}.NAME`: gate, up, down. Checkpoints may hold
@@ -173,6 +174,9 @@ impl ModelBuilder<'_> {
 
     fn expert_layers(&self, experts: &Experts) -> ExpertLayers {
         let Experts { width, inner, count, .. } = experts;
+        if self.has("experts.gate_proj.weight") {
+            return self.separate_layers(experts);
+        }
         let both = &(inner * 2);
         let stack = |name: &str, shape: [&Size; 2]| self.param(name, &[count, shape[0], shape[1]]);
         match experts.tensors {
@@ -202,6 +206,20 @@ impl ModelBuilder<'_> {
                 }
             }
         }
+    }
+
+    /// The gates, inputs and results of all experts in a tensor each, as GGUF files hold them.
+    fn separate_layers(&self, experts: &Experts) -> ExpertLayers {
+        let Experts { width, inner, count, .. } = experts;
+        let is_biased = matches!(experts.tensors, ExpertTensors::Alternating(_));
+        let layer = |name: &str, [inputs, outputs]: [&Size; 2]| {
+            let m = self.scope(&format!("experts.{name}"));
+            (m.param("weight", &[count, outputs, inputs]), is_biased.then(|| m.param("bias", &[count, outputs])))
+        };
+        let [gate, up] = ["gate_proj", "up_proj"].map(|name| layer(name, [width, inner]));
+        let both = |gate: &Value, up: &Value| self.builder.apply(Concat { axis: 1 }, &[gate, up]);
+        let biases = gate.1.zip(up.1).map(|(gate, up)| both(&gate, &up));
+        ExpertLayers { inner: (both(&gate.0, &up.0), biases), outer: layer("down_proj", [inner, width]) }
     }
 }
 

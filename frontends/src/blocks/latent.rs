@@ -49,8 +49,7 @@ impl ModelBuilder<'_> {
         let turning = turning.reshape([b.clone(), s.clone(), 1.into(), rotated.value().into()]);
         let [q_turned, k_turned] = self.rotated([q.slice(4, p, p + rotated.value()), turning], attention);
         let q_plain = q.slice(4, 0, p);
-        let widening = self.param("kv_b_proj.weight", &[&(&attention.heads * &(plain + value)), rank]);
-        let widening = widening.reshape([n, p + value.value(), rank.value()]);
+        let widening = self.widening(attention, latent);
         let of_keys = widening.slice(1, 0, p);
         let of_values = widening.slice(1, p, p + value.value());
         let join = |axis, parts: &[&Value]| self.builder.apply(Concat { axis }, parts);
@@ -84,6 +83,20 @@ impl ModelBuilder<'_> {
         let inner = &attention.heads * value;
         let mixed = mixed.reshape([b, s, inner.value().into()]);
         self.linear(attention.output.0, &mixed, [&inner, &attention.width], attention.output.1)
+    }
+
+    /// The matrices that make keys and values of latents, `[n, plain + value, rank]`. GGUF files hold the two apart,
+    /// the first transposed.
+    fn widening(&self, attention: &Attention, latent: &Latent) -> Value {
+        let (Latent { rank, plain, value, .. }, heads) = (latent, &attention.heads);
+        if self.has("k_b_proj.weight") {
+            let of_keys = self.param("k_b_proj.weight", &[heads, rank, plain]).transpose(&[0, 2, 1]);
+            let of_values = self.param("v_b_proj.weight", &[heads, value, rank]);
+            return self.builder.apply(Concat { axis: 1 }, &[&of_keys, &of_values]);
+        }
+        let both = plain + value;
+        let all = self.param("kv_b_proj.weight", &[&(heads * &both), rank]);
+        all.reshape([heads.value(), both.value(), rank.value()])
     }
 
     /// Queries of all heads, `[b, s, 1, n, plain + rotated]`.

@@ -128,7 +128,8 @@ fn experts(
         if is_v3 || method == Some("group_limited_greedy") {
             let groups =
                 ExpertGroups { count: groups.unwrap_or(8), kept: kept.unwrap_or(4), best: if is_v3 { 2 } else { 1 } };
-            router.groups = Some(sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?);
+            let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
+            router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         }
         if let FeedForward::Gated(mlp) = dense {
             let shared = config.size("n_shared_experts")?.unwrap_or(if is_v3 { 1 } else { 2 });

@@ -4,14 +4,21 @@ from gguf import GGMLQuantizationType
 
 from cases.descendants import LONGROPE, WINDOW
 from cases.llama import SMALL
+from cases.mixtures import LATENT, YARN
+from cases.mixtures import SMALL as MIXTURE
+from gguf import ExpertGatingFuncType
 from gguf_family import (
     GgufFamilyCase,
     joint_rows,
     longrope_factors,
     norms_plus_one,
     rotary_pairs,
+    separate_experts,
+    separate_latent,
     stacked_norms,
+    to_mxfp4,
     transposed,
+    vector_gate,
 )
 
 ENDS = dict(vocab_size=67, bos_token_id=None, eos_token_id=None)
@@ -83,7 +90,176 @@ def granite_keys(writer, config):
     writer.add_logit_scale(config.logits_scaling)
 
 
-CASES = [
+def qwen2_mixture_keys(writer, config):
+    """The width of the expert for all tokens."""
+    writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+
+
+def old_latent_keys(writer, config):
+    """Latent attention as files had it whose keys and values are made together."""
+    writer.add_head_count_kv(config.num_attention_heads)
+    writer.add_key_length(config.qk_nope_head_dim + config.qk_rope_head_dim)
+    writer.add_value_length(config.v_head_dim)
+    more_latent_keys(writer, config)
+
+
+def latent_keys(writer, config):
+    """Latent attention with the widths of what is cached, and those of heads."""
+    writer.add_head_count_kv(1)
+    writer.add_key_length(config.kv_lora_rank + config.qk_rope_head_dim)
+    writer.add_value_length(config.kv_lora_rank)
+    writer.add_key_length_mla(config.qk_nope_head_dim + config.qk_rope_head_dim)
+    writer.add_value_length_mla(config.v_head_dim)
+    more_latent_keys(writer, config)
+
+
+def more_latent_keys(writer, config):
+    """Ranks, and what is said of experts."""
+    writer.add_rope_dimension_count(config.qk_rope_head_dim)
+    if config.q_lora_rank is not None:
+        writer.add_q_lora_rank(config.q_lora_rank)
+    writer.add_kv_lora_rank(config.kv_lora_rank)
+    writer.add_leading_dense_block_count(config.first_k_dense_replace)
+    writer.add_expert_shared_count(config.n_shared_experts)
+    writer.add_expert_weights_scale(config.routed_scaling_factor)
+    if "mscale_all_dim" in config.rope_parameters:
+        writer.add_rope_scaling_yarn_log_mul(0.1 * config.rope_parameters["mscale_all_dim"])
+
+
+def deepseek3_keys(writer, config):
+    """Latent attention, and experts chosen by the logistic function."""
+    latent_keys(writer, config)
+    writer.add_expert_weights_norm(config.norm_topk_prob)
+    writer.add_expert_gating_func(ExpertGatingFuncType.SIGMOID)
+
+
+def gpt_oss_keys(writer, config):
+    """Windows, and the width of an expert."""
+    window(writer, config)
+    writer.add_expert_feed_forward_length(config.intermediate_size)
+
+
+def separate_small_latent(tensors):
+    """The small DeepSeek's tensors."""
+    return separate_latent(tensors, LATENT["qk_nope_head_dim"], LATENT["v_head_dim"])
+
+
+def separate_alternating(tensors):
+    """GPT-OSS's tensors."""
+    return separate_experts(tensors, alternating=True)
+
+
+LATENT_MIXTURE = {key: value for key, value in (MIXTURE | LATENT).items() if key != "head_dim"}
+WIDE_MIXTURE = {key: value for key, value in MIXTURE.items() if key != "head_dim"} | dict(hidden_size=36)
+
+MIXTURES = [
+    family(
+        "qwen3moe",
+        "qwen3moe",
+        "Qwen3MoeForCausalLM",
+        dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=14, norm_topk_prob=True),
+        MIXTURE,
+        merge=separate_experts,
+    ),
+    family(
+        "qwen2moe",
+        "qwen2moe",
+        "Qwen2MoeForCausalLM",
+        dict(
+            num_experts=5, num_experts_per_tok=3, moe_intermediate_size=14, shared_expert_intermediate_size=22
+        ),
+        WIDE_MIXTURE,
+        change=vector_gate,
+        add_keys=qwen2_mixture_keys,
+        merge=separate_experts,
+    ),
+    family(
+        "mixtral",
+        "llama",
+        "MixtralForCausalLM",
+        dict(num_local_experts=5, num_experts_per_tok=2),
+        MIXTURE,
+        change=rotary_pairs,
+        merge=separate_experts,
+        padding="left",
+    ),
+    family(
+        "granitemoe",
+        "granitemoe",
+        "GraniteMoeForCausalLM",
+        dict(
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            embedding_multiplier=1.3,
+            logits_scaling=0.8,
+            residual_multiplier=0.9,
+            attention_multiplier=0.45,
+        ),
+        WIDE_MIXTURE,
+        change=rotary_pairs,
+        add_keys=granite_keys,
+        merge=separate_experts,
+    ),
+    family(
+        "deepseek2",
+        "deepseek2",
+        "DeepseekV2ForCausalLM",
+        dict(topk_method="group_limited_greedy", n_group=3, topk_group=2, routed_scaling_factor=1.7),
+        LATENT_MIXTURE,
+        add_keys=latent_keys,
+        merge=separate_small_latent,
+    ),
+    family(
+        "deepseek2-lite",
+        "deepseek2",
+        "DeepseekV2ForCausalLM",
+        dict(
+            num_hidden_layers=3,
+            q_lora_rank=None,
+            topk_method="greedy",
+            rope_parameters=YARN | dict(mscale=0.707, mscale_all_dim=0.707),
+        ),
+        LATENT_MIXTURE,
+        add_keys=old_latent_keys,
+        merge=separate_experts,
+        padding="left",
+    ),
+    family(
+        "deepseek3",
+        "deepseek2",
+        "DeepseekV3ForCausalLM",
+        dict(
+            n_routed_experts=8,
+            n_shared_experts=1,
+            n_group=4,
+            topk_group=2,
+            rope_parameters=YARN | dict(mscale=1.0, mscale_all_dim=1.0),
+        ),
+        LATENT_MIXTURE,
+        add_keys=deepseek3_keys,
+        merge=separate_small_latent,
+    ),
+    family(
+        "gpt-oss",
+        "gpt-oss",
+        "GptOssForCausalLM",
+        dict(
+            hidden_size=32,
+            intermediate_size=32,
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            sliding_window=5,
+            rope_parameters=YARN | dict(truncate=False),
+        ),
+        MIXTURE,
+        add_keys=gpt_oss_keys,
+        merge=separate_alternating,
+        prepare=to_mxfp4,
+        types=dict(ffn_gate_exps="MXFP4", ffn_up_exps="MXFP4", ffn_down_exps="MXFP4"),
+    ),
+]
+
+CASES = MIXTURES + [
     family("llama-biases", "llama", "LlamaForCausalLM", dict(attention_bias=True, mlp_bias=True), change=rotary_pairs),
     family("llama-split", "llama", "LlamaForCausalLM", dict(), change=rotary_pairs, parts=3),
     family("qwen2", "qwen2", "Qwen2ForCausalLM", dict()),

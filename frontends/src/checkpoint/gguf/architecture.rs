@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use super::metadata::Keys;
 use super::rope::{self, Rope};
 use super::tensors::TensorInfo;
-use super::{GgufError, Model, tables};
+use super::{GgufError, Model, mixtures, tables};
 use crate::checkpoint::stored::{Recipe, Rows, Stored};
 
 /// An architecture: where its config and its tensors are found. The tables are in `tables`; one whose tensors have
@@ -43,6 +43,8 @@ pub(super) enum Field {
     Flag(&'static str, &'static str),
     /// A size that must be zero, if it is there: what it asks for is not implemented.
     Zero(&'static str),
+    /// A size that must be this one, if it is there.
+    Only(&'static str, usize),
     /// A size that says nothing new.
     Known(&'static str),
     /// Whether the file holds a tensor; here the key comes last.
@@ -51,8 +53,14 @@ pub(super) enum Field {
     Always(&'static str, Constant),
     /// `head_dim`
     Heads,
+    /// The three widths of a head of latent attention, and a key head for each head.
+    LatentHeads,
     /// Rotary positions, and the share of a head's channels that turn.
     Rope(Rope),
+    /// Whether YaRN takes whole channels as its bounds, which files do not say.
+    YarnTruncates(bool),
+    /// YaRN's two coefficients of latent attention, which are equal.
+    YarnCoefficients,
     /// Gemma's scale of scores, which llama.cpp knows by the number of layers: the width of a head, but in models
     /// of so many layers the width of the model divided by the number of heads.
     ScoreWidth(usize),
@@ -86,6 +94,10 @@ pub(super) enum Change {
     Joint,
     /// The vectors of all heads were stacked; `{h}` in transformers' name is the head.
     Stacked,
+    /// `.weight` or `.bias` was added to the name.
+    Bare,
+    /// A matrix of one row became a vector.
+    Row,
 }
 
 /// Numbers that both config and tensors go by.
@@ -94,6 +106,8 @@ pub(super) struct Sizes {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
+    /// Width of a head's values; that of its queries and keys but for latent attention.
+    pub(super) value_dim: usize,
     /// Channels of a head that turn.
     pub(super) rotary: usize,
 }
@@ -102,7 +116,10 @@ pub(super) struct Sizes {
 pub(super) fn model(keys: &Keys<'_>, infos: &[TensorInfo], files: &[&[u8]]) -> Result<Model, GgufError> {
     let found = keys.required_text("general.architecture")?;
     let tables = || tables::ALL.iter().filter(|architecture| architecture.name == found);
-    let architecture = tables().find(|architecture| architecture.knows(infos)).or_else(|| tables().next());
+    let architecture = match mixtures::find(found, keys)? {
+        Some(mixture) => Some(mixture),
+        None => tables().find(|architecture| architecture.knows(infos)).or_else(|| tables().next()),
+    };
     let unknown = || GgufError::Architecture { found: found.to_owned(), known: tables::names() };
     Reader { architecture: architecture.ok_or_else(unknown)?, keys, infos, files }.read()
 }
@@ -166,22 +183,35 @@ impl Reader<'_> {
         let width = self.keys.required_size(&self.key("embedding_length"))?;
         let heads = self.keys.required_size(&self.key("attention.head_count"))?;
         let kv_heads = self.keys.size(&self.key("attention.head_count_kv"))?.filter(|&n| n > 0).unwrap_or(heads);
-        let key = self.key("attention.key_length");
-        let head_dim = self.keys.size(&key)?.unwrap_or(width / heads);
+        let [(key, head_dim), (value_key, value_dim)] = self.head_widths()?;
+        let head_dim = head_dim.unwrap_or(width / heads);
         if head_dim == 0 || head_dim % 2 == 1 {
             return Err(GgufError::key(&key, format!("makes heads of {head_dim} channels")));
         }
-        let other = self.key("attention.value_length");
-        if let Some(found) = self.keys.size(&other)?.filter(|&found| found != head_dim) {
-            let problem = format!("is {found} where heads have {head_dim} channels, which is not supported");
-            return Err(GgufError::key(&other, problem));
+        let value_dim = value_dim.unwrap_or(head_dim);
+        let is_latent = self.keys.size(&self.key("attention.kv_lora_rank"))?.is_some();
+        if value_dim != head_dim && !is_latent {
+            let problem = format!("is {value_dim} where heads have {head_dim} channels, which is not supported");
+            return Err(GgufError::key(&value_key, problem));
         }
         let key = self.key("rope.dimension_count");
         let rotary = self.keys.size(&key)?.filter(|&n| n > 0).unwrap_or(head_dim);
         if rotary > head_dim || rotary % 2 == 1 {
             return Err(GgufError::key(&key, format!("is {rotary} where heads have {head_dim} channels")));
         }
-        Ok(Sizes { width, heads, kv_heads, head_dim, rotary })
+        Ok(Sizes { width, heads, kv_heads, head_dim, value_dim, rotary })
+    }
+
+    /// The keys of the widths of a head's keys and values, and what they say. In newer files of latent attention
+    /// the usual ones are about what is cached, and others about heads.
+    fn head_widths(&self) -> Result<[(String, Option<usize>); 2], GgufError> {
+        let widths = |suffix: &str| -> Result<[(String, Option<usize>); 2], GgufError> {
+            let [key, value] = ["key", "value"].map(|part| self.key(&format!("attention.{part}_length{suffix}")));
+            let sizes = [self.keys.size(&key)?, self.keys.size(&value)?];
+            Ok([(key, sizes[0]), (value, sizes[1])])
+        };
+        let (usual, of_heads) = (widths("")?, widths("_mla")?);
+        Ok(if of_heads[0].1.is_some() { of_heads } else { usual })
     }
 
     /// Puts what a field says into the config.
@@ -204,12 +234,8 @@ impl Reader<'_> {
             Field::Flag(key, hf) => {
                 self.keys.flag(&self.key(key))?.into_iter().for_each(|flag| put(hf, flag.into()));
             }
-            Field::Zero(key) => {
-                let key = self.key(key);
-                if self.keys.size(&key)?.is_some_and(|n| n > 0) {
-                    return Err(GgufError::key(&key, "asks for what is not supported for this architecture"));
-                }
-            }
+            Field::Zero(key) => self.require(key, 0)?,
+            Field::Only(key, size) => self.require(key, size)?,
             Field::Known(key) => drop(self.keys.size(&self.key(key))?),
             Field::Present(tensor, hf) => put(hf, self.find(tensor).is_some().into()),
             Field::Always(hf, Constant::Text(text)) => put(hf, text.into()),
@@ -218,7 +244,28 @@ impl Reader<'_> {
             Field::Heads => put("head_dim", sizes.head_dim.into()),
             Field::Rope(rope) => {
                 put("rope_parameters", rope::parameters(self, rope, sizes)?);
-                put("partial_rotary_factor", share(sizes.rotary, sizes.head_dim).into());
+                let mut fields = self.architecture.fields.iter().copied().flatten();
+                // Latent attention has heads of channels that all turn beside those that do not.
+                if !fields.any(|field| matches!(field, Field::LatentHeads)) {
+                    put("partial_rotary_factor", share(sizes.rotary, sizes.head_dim).into());
+                }
+            }
+            Field::LatentHeads if sizes.rotary < sizes.head_dim => {
+                put("qk_nope_head_dim", (sizes.head_dim - sizes.rotary).into());
+                put("qk_rope_head_dim", sizes.rotary.into());
+                put("v_head_dim", sizes.value_dim.into());
+                put("num_key_value_heads", sizes.heads.into());
+            }
+            Field::LatentHeads => {
+                let key = self.key("rope.dimension_count");
+                return Err(GgufError::key(&key, "leaves no channels without a position, which is not supported"));
+            }
+            Field::YarnTruncates(truncates) => rope::add_to_yarn(config, &[("truncate", truncates.into())]),
+            Field::YarnCoefficients => {
+                // The converter multiplies the coefficient by a tenth.
+                let tenth = self.keys.number(&self.key("rope.scaling.yarn_log_multiplier"))?.filter(|&x| x != 0.0);
+                let names = ["mscale", "mscale_all_dim"];
+                tenth.iter().for_each(|x| rope::add_to_yarn(config, &names.map(|name| (name, (x * 10.0).into()))));
             }
             Field::ScoreWidth(layers) => {
                 let is_wide = self.keys.size(&self.key("block_count"))? == Some(layers);
@@ -228,6 +275,15 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Rejects a size that is there and another than this.
+    fn require(&self, key: &str, size: usize) -> Result<(), GgufError> {
+        let key = self.key(key);
+        match self.keys.size(&key)?.filter(|&found| found != size) {
+            Some(_) => Err(GgufError::key(&key, "asks for what is not supported for this architecture")),
+            None => Ok(()),
+        }
+    }
+
     /// Tensors under transformers' names; one that is not known keeps its own.
     fn locate(&self, info: &TensorInfo, sizes: &Sizes) -> Result<Vec<(String, Stored)>, GgufError> {
         let Some((name, change)) = self.translated(&info.name) else {
@@ -235,7 +291,8 @@ impl Reader<'_> {
         };
         let wrong = |problem: String| Err(GgufError::tensor(&info.name, problem));
         let stored = match change {
-            Change::None => info.stored(),
+            Change::None | Change::Bare => info.stored(),
+            Change::Row => Stored { shape: vec![1, *info.shape.last().unwrap_or(&1)], ..info.stored() },
             Change::PlusOne if name.ends_with(".weight") => info.stored().shifted(-1.0),
             Change::PlusOne => info.stored(),
             Change::Transposed if info.shape.len() < 2 => info.stored(),
@@ -282,7 +339,8 @@ impl Reader<'_> {
         let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
         let (_, hf, change) = self.architecture.part(part)?;
         let layers = self.architecture.layers;
-        layer.bytes().all(|b| b.is_ascii_digit()).then(|| (format!("{layers}.{layer}.{hf}.{kind}"), *change))
+        let kind = if *change == Change::Bare { String::new() } else { format!(".{kind}") };
+        layer.bytes().all(|b| b.is_ascii_digit()).then(|| (format!("{layers}.{layer}.{hf}{kind}"), *change))
     }
 }
 

@@ -3,12 +3,13 @@
 //! A file is a header, metadata by key, descriptions of tensors, and their data. Nothing in it is
 //! believed: every length is checked against the file before it is used, and nothing is allocated
 //! by a count that the file has not paid for in bytes. What tensors and keys are called in transformers is data:
-//! `tables` has one for each architecture, `architecture` follows it.
+//! `tables` and `mixtures` have one for each architecture, `architecture` follows it.
 
 mod architecture;
 mod cursor;
 mod error;
 mod metadata;
+mod mixtures;
 mod pre_tokenizer;
 mod rope;
 mod split;

@@ -84,6 +84,15 @@ pub(super) fn parameters(file: &Reader<'_>, rope: Rope, sizes: &Sizes) -> Result
     })
 }
 
+/// Adds what a file does not say, or says elsewhere, to a config's parameters if they are YaRN's.
+pub(super) fn add_to_yarn(config: &mut Map<String, Json>, more: &[(&str, Json)]) {
+    let parameters = config.get_mut("rope_parameters").and_then(Json::as_object_mut);
+    let is_yarn = |parameters: &&mut Map<String, Json>| parameters.get("rope_type").is_some_and(|kind| kind == "yarn");
+    if let Some(parameters) = parameters.filter(is_yarn) {
+        parameters.extend(more.iter().map(|(key, value)| (key.to_string(), value.clone())));
+    }
+}
+
 /// What each of `pairs` frequencies is divided by.
 fn divisors(file: &Reader<'_>, info: &super::tensors::TensorInfo, pairs: usize) -> Result<Vec<f64>, GgufError> {
     let problem = |problem: String| GgufError::tensor(&info.name, problem);

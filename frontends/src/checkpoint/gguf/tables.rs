@@ -6,6 +6,7 @@
 mod gpts;
 
 use super::architecture::{Architecture, Change, Constant, Field, Name};
+use super::mixtures;
 use super::rope::Rope;
 use Change::{KeyPairs, PlusOne, QueryPairs, Stacked, Transposed};
 use Field::{Always, Flag, Known, Number, OptionalNumber, OptionalSize, Present, Size, Zero};
@@ -24,12 +25,12 @@ const SIZES: &[Field] = &[
     Zero("expert_used_count"),
     Zero("pooling_type"),
 ];
-const ROPE: &[Field] = &[Field::Rope(Rope { theta: 10_000.0 })];
-const RMS: &[Field] = &[Number("attention.layer_norm_rms_epsilon", "rms_norm_eps")];
+pub(super) const ROPE: &[Field] = &[Field::Rope(Rope { theta: 10_000.0 })];
+pub(super) const RMS: &[Field] = &[Number("attention.layer_norm_rms_epsilon", "rms_norm_eps")];
 const LAYER_NORM: &[Field] = &[Number("attention.layer_norm_epsilon", "layer_norm_eps")];
 const WINDOW: &[Field] = &[OptionalSize("attention.sliding_window", "sliding_window")];
-const SILU: &[Field] = &[Always("hidden_act", Constant::Text("silu"))];
-const ATTENTION_BIAS: &[Field] = &[Present("blk.0.attn_q.bias", "attention_bias")];
+pub(super) const SILU: &[Field] = &[Always("hidden_act", Constant::Text("silu"))];
+pub(super) const ATTENTION_BIAS: &[Field] = &[Present("blk.0.attn_q.bias", "attention_bias")];
 const MLP_BIAS: &[Field] = &[Present("blk.0.ffn_up.bias", "mlp_bias")];
 
 const TOP: &[Name] = &[
@@ -37,29 +38,29 @@ const TOP: &[Name] = &[
     ("output_norm", "model.norm", Change::None),
     ("output", "lm_head", Change::None),
 ];
-const ATTENTION: &[Name] = &[
+pub(super) const ATTENTION: &[Name] = &[
     ("attn_q", "self_attn.q_proj", Change::None),
     ("attn_k", "self_attn.k_proj", Change::None),
     ("attn_v", "self_attn.v_proj", Change::None),
     ("attn_output", "self_attn.o_proj", Change::None),
 ];
-const PAIRED_ATTENTION: &[Name] = &[
+pub(super) const PAIRED_ATTENTION: &[Name] = &[
     ("attn_q", "self_attn.q_proj", QueryPairs),
     ("attn_k", "self_attn.k_proj", KeyPairs),
     ("attn_v", "self_attn.v_proj", Change::None),
     ("attn_output", "self_attn.o_proj", Change::None),
 ];
-const GATED_MLP: &[Name] = &[
+pub(super) const GATED_MLP: &[Name] = &[
     ("ffn_gate", "mlp.gate_proj", Change::None),
     ("ffn_up", "mlp.up_proj", Change::None),
     ("ffn_down", "mlp.down_proj", Change::None),
 ];
-const PRE_NORMS: &[Name] =
+pub(super) const PRE_NORMS: &[Name] =
     &[("attn_norm", "input_layernorm", Change::None), ("ffn_norm", "post_attention_layernorm", Change::None)];
-const HEAD_NORMS: &[Name] =
+pub(super) const HEAD_NORMS: &[Name] =
     &[("attn_q_norm", "self_attn.q_norm", Change::None), ("attn_k_norm", "self_attn.k_norm", Change::None)];
 
-const LLAMA: Architecture = Architecture {
+pub(super) const LLAMA: Architecture = Architecture {
     name: "llama",
     model_type: "llama",
     class: "LlamaForCausalLM",
@@ -285,24 +286,18 @@ const COHERE2: Architecture = Architecture {
     ..LLAMA
 };
 
+pub(super) const GRANITE_SCALES: &[Field] = &[
+    OptionalNumber("attention.scale", "attention_multiplier"),
+    OptionalNumber("embedding_scale", "embedding_multiplier"),
+    OptionalNumber("residual_scale", "residual_multiplier"),
+    OptionalNumber("logit_scale", "logits_scaling"),
+];
+
 const GRANITE: Architecture = Architecture {
     name: "granite",
     model_type: "granite",
     class: "GraniteForCausalLM",
-    fields: &[
-        SIZES,
-        RMS,
-        ROPE,
-        SILU,
-        ATTENTION_BIAS,
-        MLP_BIAS,
-        &[
-            OptionalNumber("attention.scale", "attention_multiplier"),
-            OptionalNumber("embedding_scale", "embedding_multiplier"),
-            OptionalNumber("residual_scale", "residual_multiplier"),
-            OptionalNumber("logit_scale", "logits_scaling"),
-        ],
-    ],
+    fields: &[SIZES, RMS, ROPE, SILU, ATTENTION_BIAS, MLP_BIAS, GRANITE_SCALES],
     ..LLAMA
 };
 
@@ -363,7 +358,8 @@ pub(super) const ALL: &[Architecture] = &[
 
 /// Their names, for people.
 pub(super) fn names() -> String {
-    let mut names: Vec<&str> = ALL.iter().map(|architecture| architecture.name).collect();
+    let all = ALL.iter().chain(mixtures::ALL.iter().filter(|mixture| mixture.name != LLAMA.name));
+    let mut names: Vec<&str> = all.map(|architecture| architecture.name).collect();
     names.dedup();
     names.join(", ")
 }
