@@ -148,7 +148,8 @@ fn what_is_not_supported_is_named() {
     assert!(problem(|w| w.size("llama.expert_used_count", 2)).contains("`llama.expert_used_count`"));
     assert!(problem(|w| w.size("llama.expert_count", 8)).contains("`llama.expert_used_count` is missing"));
     let by_sigmoid = problem(|w| {
-        ["expert_count", "expert_used_count", "expert_gating_func"].map(|key| w.size(&format!("llama.{key}"), 2));
+        let keys = ["expert_count", "expert_used_count", "expert_gating_func"];
+        keys.iter().for_each(|key| w.size(&format!("llama.{key}"), 2));
     });
     assert!(by_sigmoid.contains("`llama.expert_gating_func` asks for what is not supported"), "{by_sigmoid}");
     assert!(problem(|w| w.tensors[1].2 = 15).contains("`blk.0.attn_norm.weight` has ggml type Q8_K"));
