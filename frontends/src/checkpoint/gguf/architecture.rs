@@ -292,7 +292,10 @@ impl Reader<'_> {
         let wrong = |problem: String| Err(GgufError::tensor(&info.name, problem));
         let stored = match change {
             Change::None | Change::Bare => info.stored(),
-            Change::Row => Stored { shape: vec![1, *info.shape.last().unwrap_or(&1)], ..info.stored() },
+            Change::Row => match info.shape[..] {
+                [width] | [1, width] => Stored { shape: vec![1, width], ..info.stored() },
+                _ => return wrong("is no vector".into()),
+            },
             Change::PlusOne if name.ends_with(".weight") => info.stored().shifted(-1.0),
             Change::PlusOne => info.stored(),
             Change::Transposed if info.shape.len() < 2 => info.stored(),

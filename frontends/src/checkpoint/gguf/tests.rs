@@ -147,7 +147,13 @@ fn what_is_not_supported_is_named() {
     let other = problem(|w| w.text("general.architecture", "mamba"));
     assert!(other.starts_with("architecture `mamba` is not supported in GGUF, known are: llama, qwen2"), "{other}");
     assert_eq!(problem(|w| w.size("llama.logit_scale", 2)), "keys [\"llama.logit_scale\"] are not implemented");
-    assert!(problem(|w| w.size("llama.expert_count", 8)).contains("`llama.expert_count`"));
+    assert!(problem(|w| w.size("llama.expert_used_count", 2)).contains("`llama.expert_used_count`"));
+    assert!(problem(|w| w.size("llama.expert_count", 8)).contains("`llama.expert_used_count` is missing"));
+    let by_sigmoid = problem(|w| {
+        let keys = ["expert_count", "expert_used_count", "expert_gating_func"];
+        keys.iter().for_each(|key| w.size(&format!("llama.{key}"), 2));
+    });
+    assert!(by_sigmoid.contains("`llama.expert_gating_func` asks for what is not supported"), "{by_sigmoid}");
     assert!(problem(|w| w.tensors[1].2 = 15).contains("`blk.0.attn_norm.weight` has ggml type Q8_K"));
     assert!(problem(|w| w.text("llama.rope.scaling.type", "longrope")).contains("`longrope`"));
     assert!(problem(|w| w.text("tokenizer.ggml.pre", "tiktoken-9")).contains("is `tiktoken-9`, known are default"));
