@@ -126,8 +126,9 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
     writer.add_feed_forward_length(inner or 4 * config.hidden_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
+    latent = hasattr(config, "kv_lora_rank")
     for name in ("num_key_value_heads", "num_kv_heads"):
-        if getattr(config, name, None) and not hasattr(config, "kv_lora_rank"):
+        if getattr(config, name, None) and not latent:
             writer.add_head_count_kv(getattr(config, name))
     for name, add in (
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
