@@ -4,7 +4,7 @@
 use castiron::verification::Tolerance;
 use castiron_backends::weights::WeightFormat;
 use castiron_runtime::cpu::isa::Isa;
-use castiron_runtime::program::{Weight, WeightForm};
+use castiron_runtime::program::Weight;
 use castiron_runtime::tasks::Pipeline;
 use castiron_tests::compiled;
 use castiron_tests::fixture::{self, Fixture};
@@ -20,7 +20,7 @@ fn check(isa: Isa) {
 /// Compiled with the weights that the checkpoint has, or f32 where products would round activations.
 fn exact(fixture: &Fixture, isa: Isa) -> Result<Pipeline, String> {
     let kept = compiled::open(&fixture.path, WeightFormat::Keep, compiled::cpu(isa))?;
-    let is_quantised = |w: &Weight| matches!(&w.form, WeightForm::Packed(m) if m.encoding.is_quantised());
+    let is_quantised = |w: &Weight| w.form.matrices().is_some_and(|(_, matrix)| matrix.encoding.is_quantised());
     if kept.model().program().weights.iter().any(is_quantised) {
         return compiled::open(&fixture.path, WeightFormat::F32, compiled::cpu(isa));
     }
