@@ -31,6 +31,17 @@ pub fn check_all(fixtures: &[Fixture], open: &Open<'_>, tolerance: Tolerance) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Largest difference, as a share of the largest value.
+///
+/// # Panics
+/// With lists of different lengths, or without a finite value other than zero.
+pub fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let largest = a.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    assert!(largest > 0.0 && largest.is_finite());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
 /// All reference folders whose name has a part.
 pub fn fixtures(part: &str) -> Vec<Fixture> {
     fixture::all().into_iter().filter(|fixture| fixture.name.contains(part)).collect()

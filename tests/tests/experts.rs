@@ -9,6 +9,7 @@ use castiron_runtime::program::gpu::AdapterClass;
 use castiron_runtime::session::{self, Model, RunError};
 use castiron_runtime::tensor::TensorRef;
 use castiron_tests::compiled;
+use castiron_tests::parity::difference;
 
 /// Extents of a matrix: columns that end within a panel, and a block of the largest formats.
 const SHAPE: [usize; 2] = [40, 256];
@@ -111,14 +112,6 @@ fn expected(artifact: &Path, choice: &[i32]) -> Vec<f32> {
     let each = ["y0", "y1", "y2"].map(|name| outputs.get(name).unwrap().as_f32().unwrap().to_vec());
     let row = |(row, &expert): (usize, &i32)| each[expert as usize][row * SHAPE[0]..][..SHAPE[0]].to_vec();
     choice.iter().enumerate().flat_map(row).collect()
-}
-
-/// Largest difference, as a share of the largest value.
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let largest = a.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    assert!(largest > 0.0 && largest.is_finite());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
 }
 
 #[test]

@@ -10,6 +10,7 @@ use castiron_runtime::session::{self, Model};
 use castiron_runtime::tensor::TensorRef;
 use castiron_runtime::weights::Encoding;
 use castiron_tests::compiled;
+use castiron_tests::parity::difference;
 
 /// Extents of the weights.
 const SHAPE: [usize; 2] = [256, 256];
@@ -84,14 +85,6 @@ fn output(artifact: &Path, rows: usize, options: session::Options) -> Vec<f32> {
     let mut session = model.smallest_session().unwrap();
     let outputs = session.run("forward", &[("x", TensorRef::f32(&[rows, SHAPE[1]], &x).unwrap())]).unwrap();
     outputs.get("y").unwrap().as_f32().unwrap().to_vec()
-}
-
-/// Largest difference, as a share of the largest value.
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let largest = a.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    assert!(largest > 0.0 && largest.is_finite());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::layer_types;
 use super::llama::{self, Defaults};
-use crate::blocks::{Decoder, HeadNormScope, HeadNorms, LinearKind, Norm, Size};
+use crate::blocks::{Decoder, HeadNormScope, HeadNorms, Norm, Size};
 
 pub(super) const COHERE: Family = Family {
     model_type: "cohere",
@@ -28,11 +28,10 @@ fn decoder(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let eps = ("layer_norm_eps", 1e-5);
     let mut model = llama::decoder(request, &Defaults { tie: true, norm: without_bias, eps, ..Defaults::LLAMA })?;
-    let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
+    llama::attention_biases(request, &mut model)?;
     model.scores.scale = config.number("logit_scale")?.unwrap_or(0.0625);
     model.rotary[0].interleaved = true;
     for layer in &mut model.layers {
-        (layer.attention.1.linear, layer.attention.1.output.1) = (linear, linear);
         (layer.parallel, layer.before[1]) = (true, None);
     }
     Ok(model)

@@ -7,7 +7,7 @@ use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
 use super::{layer_types, rope};
-use crate::blocks::{Decoder, HeadNormScope, HeadNorms, LinearKind, Norm, NormWeight, Size};
+use crate::blocks::{Decoder, HeadNormScope, HeadNorms, Norm, NormWeight, Size};
 
 pub(super) const GEMMA: Family = Family {
     model_type: "gemma",
@@ -56,11 +56,7 @@ fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelE
     }
     let mut model = llama::decoder(request, defaults)?;
     model.embedding.scale = (model.width.value() as f64).sqrt();
-    let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
-    for layer in &mut model.layers {
-        layer.attention.1.linear = linear;
-        layer.attention.1.output.1 = linear;
-    }
+    llama::attention_biases(request, &mut model)?;
     Ok(model)
 }
 

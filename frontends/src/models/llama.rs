@@ -105,13 +105,20 @@ pub(super) fn rope_defaults(
     Ok(rope::Defaults { head_dim: head_dim.value(), share, theta, max_positions })
 }
 
+/// Biases of attention where `attention_bias` asks for them.
+pub(super) fn attention_biases(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
+    let linear = LinearKind::with_bias(request.config.flag("attention_bias", false)?);
+    for layer in &mut model.layers {
+        (layer.attention.1.linear, layer.attention.1.output.1) = (linear, linear);
+    }
+    Ok(())
+}
+
 /// Biases where `attention_bias` and `mlp_bias` ask for them.
 pub(super) fn biases(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
-    let linear = LinearKind::with_bias(request.config.flag("attention_bias", false)?);
+    attention_biases(request, model)?;
     let bias = request.config.flag("mlp_bias", false)?;
     for layer in &mut model.layers {
-        layer.attention.1.linear = linear;
-        layer.attention.1.output.1 = linear;
         if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
             mlp.bias = bias;
         }

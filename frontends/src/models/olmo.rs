@@ -5,7 +5,7 @@
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
 use super::{ModelError, layer_types, rope};
-use crate::blocks::{Decoder, HeadNormScope, HeadNorms, LinearKind, Norm};
+use crate::blocks::{Decoder, HeadNormScope, HeadNorms, Norm};
 
 pub(super) const OLMO2: Family = Family {
     model_type: "olmo2",
@@ -48,12 +48,11 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
 fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
     let config = request.config;
     let mut model = llama::decoder(request, defaults)?;
-    let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
+    llama::attention_biases(request, &mut model)?;
     let norm = Norm::rms(&model.width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
     let names = ["post_attention_layernorm", "post_feedforward_layernorm"];
     for layer in &mut model.layers {
         let attention = &mut layer.attention.1;
-        (attention.linear, attention.output.1) = (linear, linear);
         let names_of_heads = ["q_norm", "k_norm"];
         attention.norms = Some(HeadNorms { names: names_of_heads, norm: norm.clone(), scope: HeadNormScope::AllHeads });
         layer.before = [None, None];

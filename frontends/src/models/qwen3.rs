@@ -20,11 +20,17 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     qwen2::windows(request, &mut model)?;
     llama::biases(request, &mut model)?;
+    head_norms(request, &mut model)?;
+    Ok(model)
+}
+
+/// Norms of queries and keys, with the same weights for all heads.
+pub(super) fn head_norms(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
     let eps = request.config.positive("rms_norm_eps")?.unwrap_or(1e-6);
     for layer in &mut model.layers {
         let attention = &mut layer.attention.1;
         let norm = Norm::rms(&attention.head_dim, eps);
         attention.norms = Some(HeadNorms { names: ["q_norm", "k_norm"], norm, scope: HeadNormScope::EachHead });
     }
-    Ok(model)
+    Ok(())
 }

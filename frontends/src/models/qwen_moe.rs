@@ -3,14 +3,11 @@
 //! Sources: arXiv:2407.10671, arXiv:2505.09388; transformers `models/qwen2_moe/modeling_qwen2_moe.py`,
 //! `models/qwen3_moe/modeling_qwen3_moe.py`.
 
-use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
-use crate::blocks::{
-    Decoder, ExpertTensors, FeedForward, GatedMlp, HeadNormScope, HeadNorms, LinearKind, Norm, RouterScores,
-    SharedExpert,
-};
+use super::{ModelError, qwen3};
+use crate::blocks::{Decoder, ExpertTensors, FeedForward, GatedMlp, LinearKind, RouterScores, SharedExpert};
 
 pub(super) const QWEN2: Family = Family {
     model_type: "qwen2_moe",
@@ -49,16 +46,13 @@ fn read_qwen2(request: &Request<'_>) -> Result<Decoder, ModelError> {
 fn read_qwen3(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
-    let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
-    let eps = config.positive("rms_norm_eps")?.unwrap_or(1e-6);
+    llama::attention_biases(request, &mut model)?;
+    qwen3::head_norms(request, &mut model)?;
     mixtures(request, &mut model, 8, |_| None)?;
     let (slides, window) = (config.flag("use_sliding_window", false)?, config.size("sliding_window")?);
     let window = window.filter(|_| slides);
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
-        (attention.linear, attention.output.1, attention.window) = (linear, linear, window);
-        let norm = Norm::rms(&attention.head_dim, eps);
-        attention.norms = Some(HeadNorms { names: ["q_norm", "k_norm"], norm, scope: HeadNormScope::EachHead });
+        layer.attention.1.window = window;
     }
     Ok(model)
 }

@@ -1,5 +1,6 @@
 //! `castiron compile --dry-run`: everything but the weights' bytes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,10 +20,12 @@ const PROMPT: &[(&str, usize)] = &[("b", 1), ("n", 2), ("s", 64), ("t", 64), ("e
 /// Extents of one token after others.
 const TOKEN: &[(&str, usize)] = &[("b", 1), ("n", 2), ("s", 1), ("t", 1), ("e", 64), ("c", 256)];
 
+/// Names and extents of what a model asks for.
+type Tensors = BTreeMap<String, Vec<usize>>;
+
 pub(super) fn run(arguments: &Compile) -> Outcome {
     let start = Instant::now();
-    let checkpoint = open(&arguments.source.source)?;
-    let tensors = models::of(&checkpoint)?.tensors;
+    let (checkpoint, tensors) = open(&arguments.source.source)?;
     let parameters: usize = tensors.values().map(|shape| shape.iter().product::<usize>()).sum();
     let compilation = compiler::compile(&checkpoint, &arguments.source.compiling.options())?;
     let program = &compilation.compiled.program;
@@ -86,18 +89,22 @@ fn entry_json(entry: &EntryProgram, prompt: &Estimate) -> Value {
     })
 }
 
-/// A checkpoint, or a config whose model has all the tensors that it asks for.
-fn open(source: &str) -> Result<Checkpoint, Box<dyn std::error::Error>> {
+/// A checkpoint, or a config whose model has all the tensors that it asks for, and these tensors.
+fn open(source: &str) -> Result<(Checkpoint, Tensors), Box<dyn std::error::Error>> {
     let path = Path::new(source);
     let is_config = path.is_file() && path.extension().is_some_and(|extension| extension == "json");
     if !is_config {
         match Checkpoint::open(&super::source::locate(source)?) {
             Err(CheckpointError::NoWeights(_)) if path.join("config.json").is_file() => {}
-            checkpoint => return Ok(checkpoint?),
+            checkpoint => {
+                let checkpoint = checkpoint?;
+                let tensors = models::of(&checkpoint)?.tensors;
+                return Ok((checkpoint, tensors));
+            }
         }
     }
     let mut checkpoint = Checkpoint::open_config(path)?;
     let tensors = models::of(&checkpoint)?.tensors;
-    checkpoint.declare(tensors);
-    Ok(checkpoint)
+    checkpoint.declare(tensors.clone());
+    Ok((checkpoint, tensors))
 }
