@@ -12,7 +12,7 @@ use crate::dim::Dim;
 use crate::graph::{Region, ValueId};
 use crate::op::{
     Binary, BinaryOp, Broadcast, Cast, Concat, Constant, Dot, Gather, Iota, Op, OpDef, Pad, Param, Reduce, ReduceKind,
-    Repeat, Reshape, Select, Slice, StateRead, StateUpdate, TopK, Transpose, TypeError, Unary, UnaryOp, Window,
+    Repeat, Reshape, Scan, Select, Slice, StateRead, StateUpdate, TopK, Transpose, TypeError, Unary, UnaryOp, Window,
 };
 use crate::types::{DType, Type};
 
@@ -153,6 +153,40 @@ impl Builder {
             Err(error) => {
                 self.0.borrow_mut().error.get_or_insert(error);
                 carried.iter().map(|&v| v.clone()).collect()
+            }
+        }
+    }
+
+    /// A recurrence along an axis: `body` gets the carried values, one step of each sequence and the shared values,
+    /// and gives the carried values and its outputs. The results are the last carried values and the outputs of
+    /// all steps.
+    pub fn scan(
+        &self,
+        axis: usize,
+        [carried, sequences, shared]: [&[&Value]; 3],
+        body: impl FnOnce(&Builder, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let inner = Builder::new();
+        let mut arguments = Vec::new();
+        for (prefix, values) in [("x", carried), ("t", sequences), ("s", shared)] {
+            for (i, value) in values.iter().enumerate() {
+                let mut ty = value.ty();
+                if prefix == "t" && axis < ty.rank() {
+                    ty.shape.remove(axis);
+                }
+                arguments.push(inner.argument(&format!("{prefix}{i}"), ty));
+            }
+        }
+        let results = body(&inner, &arguments);
+        let operands: Vec<&Value> = carried.iter().chain(sequences).chain(shared).copied().collect();
+        match inner.finish(&results.iter().collect::<Vec<_>>()) {
+            Ok(body) => {
+                let (carried, sequences) = (carried.len(), sequences.len());
+                self.apply_all(Scan { axis, carried, sequences, reverse: false, body }, &operands)
+            }
+            Err(error) => {
+                self.0.borrow_mut().error.get_or_insert(error);
+                results.iter().map(|_| operands[0].clone()).collect()
             }
         }
     }

@@ -9,6 +9,7 @@
 //!  body.rs         the body of a cluster: fused ops expanded, operands resolved
 //!  rows.rs         map and row clusters; the row programs of all kernels
 //!  contraction.rs  matmul clusters       attention.rs  attention clusters
+//!  recurrence.rs   fused recurrences
 //!  scan.rs         recurrences           state.rs      state that is replaced where it lies
 //!  axes.rs         the lanes and the row of a recurrence
 //!  align.rs        its step over these axes            top_k.rs   top_k clusters
@@ -20,6 +21,7 @@ mod axes;
 mod body;
 mod contraction;
 mod kernels;
+mod recurrence;
 mod region;
 mod repeat;
 mod retype;

@@ -8,6 +8,7 @@ use castiron_runtime::program::row::{RowNode, RowProgram};
 use castiron_runtime::program::{KernelBody, RowOperands, Rows, Step};
 
 use super::body::Body;
+use super::recurrence::as_scans;
 use super::rows::access;
 use super::scan::linear_recurrence_of;
 use super::view::ValueView;
@@ -91,6 +92,7 @@ impl Lowering<'_> {
         arguments: Vec<ValueView>,
         targets: Targets,
     ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
+        let region = &*as_scans(region)?;
         let views = vec![None; region.value_count()];
         let mut scope = Scope { region, uses: region.uses(), views, targets };
         self.aim_at_states(&mut scope)?;

@@ -12,6 +12,8 @@ pub struct Context {
     pub mask: Option<Value>,
     /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
     pub past: Option<Value>,
+    /// `i32[b]`: the place of each row's last token among those that are read. What follows is padding.
+    pub last: Option<Value>,
     /// Rotation angles of queries and keys; an attention says which table it takes.
     pub rotary: Vec<RotaryTables>,
     /// Added to the scores of every self-attention: broadcasts to `[b, g, r, s, t]`.
@@ -42,6 +44,7 @@ impl Context {
         self.mask
             .iter()
             .chain(&self.past)
+            .chain(&self.last)
             .chain(&self.bias)
             .chain(self.distances.iter().flatten())
             .chain(&self.relative)
@@ -57,6 +60,7 @@ impl Context {
         Context {
             mask: self.mask.as_ref().map(&mut next),
             past: self.past.as_ref().map(&mut next),
+            last: self.last.as_ref().map(&mut next),
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
             relative: self.relative.as_ref().map(&mut next),
@@ -123,7 +127,7 @@ impl ModelBuilder<'_> {
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
         let length = if depends_on_length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
-        let context = Context { past: Some(past), ..self.context.clone() };
+        let context = Context { past: Some(past), last: Some(last.clone()), ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length, types: None }, last)
     }
 

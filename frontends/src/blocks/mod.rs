@@ -1,6 +1,6 @@
 //! The vocabulary that architectures are written in: names and tensors ([`ModelBuilder`],
 //! [`Inventory`], [`Size`]), parts of layers ([`LinearKind`], [`Norm`], [`Attention`], [`Mlp`],
-//! [`GatedMlp`], [`Experts`], [`Rotary`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
+//! [`GatedMlp`], [`Experts`], [`Rotary`], [`Mixer`]), whole layers ([`Layer`]) and whole models ([`Embedding`], [`Decoder`],
 //! [`Encoder`], [`EncoderDecoder`], [`Pooling`]).
 //!
 //! A block is a struct of what families differ in and a method of [`ModelBuilder`] that writes it as
@@ -23,7 +23,10 @@ pub mod frequencies;
 mod inventory;
 mod latent;
 mod layer;
+mod mamba;
+mod mixer;
 mod pooling;
+mod recurrent;
 mod relative;
 mod rotary;
 mod runs;
@@ -45,6 +48,8 @@ pub use experts::{ExpertGroups, ExpertTensors, Experts, Gating, Router, RouterSc
 pub use inventory::{Inventory, SameValues, TensorError};
 pub use latent::{Latent, yarn_score_scale};
 pub use layer::{Cross, FeedForward, Layer, NamedNorm};
+pub use mamba::Mamba;
+pub use mixer::Mixer;
 pub use pooling::{Pooling, PoolingLayer, PoolingMode};
 pub use relative::{FARTHEST, RelativeBias};
 pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};

@@ -215,18 +215,23 @@ impl<'a> ModelBuilder<'a> {
     pub(super) fn cached(&self, name: &str, axis: usize, rows: &Value, position: &Value) -> Value {
         let mut ty = rows.ty();
         ty.shape[axis] = "c".into();
-        let name = self.state(&format!("layers.{}.{name}", self.layer.template()), &ty);
+        let name = self.state(&self.layer_state(name), &ty);
         self.builder.state_update(&name, ty, axis, rows, position)
     }
 
     /// Keeps a value of the layer for other entries.
     pub(super) fn keep_in_layer(&self, name: &str, value: &Value) {
-        self.keep(&format!("layers.{}.{name}", self.layer.template()), value);
+        self.keep(&self.layer_state(name), value);
     }
 
     /// What another entry has kept of the layer.
     pub(super) fn kept_in_layer(&self, name: &str, ty: Type) -> Value {
-        self.kept(&format!("layers.{}.{name}", self.layer.template()), ty)
+        self.kept(&self.layer_state(name), ty)
+    }
+
+    /// Full name of a state of the layer.
+    pub(super) fn layer_state(&self, name: &str) -> String {
+        format!("layers.{}.{name}", self.layer.template())
     }
 
     /// Keeps a value for other entries.
@@ -250,13 +255,16 @@ impl<'a> ModelBuilder<'a> {
 
     /// The plain ops of a fused op with one result.
     pub(super) fn expand(&self, what: &str, op: &impl FusedOp, operands: &[&Value]) -> Value {
+        self.expand_all(what, op, operands).swap_remove(0)
+    }
+
+    /// The plain ops of a fused op. If it does not take the operands, these stand for its results, and the entry
+    /// fails.
+    pub(super) fn expand_all(&self, what: &str, op: &impl FusedOp, operands: &[&Value]) -> Vec<Value> {
         let operands: Vec<Value> = operands.iter().map(|&v| v.clone()).collect();
-        match op.expand(&operands) {
-            Ok(mut results) => results.swap_remove(0),
-            Err(error) => {
-                self.builder.fail(what, error.to_string());
-                operands[0].clone()
-            }
-        }
+        op.expand(&operands).unwrap_or_else(|error| {
+            self.builder.fail(what, error.to_string());
+            operands
+        })
     }
 }

@@ -43,9 +43,9 @@ fn first(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let eps = config.positive("layer_norm_eps")?.unwrap_or(1e-5);
     if config.flag("use_qk_norm", false)? {
         for layer in &mut model.layers {
-            let norm = without_bias(&layer.attention.1.head_dim, eps);
+            let norm = without_bias(&layer.attention().head_dim, eps);
             let names = ["q_norm", "k_norm"];
-            layer.attention.1.norms = Some(HeadNorms { names, norm, scope: HeadNormScope::OwnWeights });
+            layer.attention_mut().norms = Some(HeadNorms { names, norm, scope: HeadNormScope::OwnWeights });
         }
     }
     Ok(model)
@@ -58,8 +58,8 @@ fn second(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let period = config.size("sliding_window_pattern")?.or(config.size("_sliding_window_pattern")?).unwrap_or(4);
     let sliding = layer_types::sliding(config, model.layers.len(), |i| (i + 1) % period != 0)?;
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
-        layer.attention.1.window = sliding.then_some(window);
-        layer.attention.1.rotary = sliding.then_some(0);
+        layer.attention_mut().window = sliding.then_some(window);
+        layer.attention_mut().rotary = sliding.then_some(0);
     }
     Ok(model)
 }

@@ -118,7 +118,7 @@ fn layers(
     let mut layer = bert::layer(config, &norm.width)?;
     layer.sums.iter_mut().flatten().for_each(|(_, own)| own.eps = norm.eps);
     let kinds = position_kinds(config)?;
-    let attention = &mut layer.attention.1;
+    let attention = layer.attention_mut();
     attention.scale = 1.0 / ((attention.head_dim.value() * (1 + kinds.count())) as f64).sqrt();
     attention.projections = match version {
         Version::First => Projections::GroupedWithBiases("self.in_proj", ["self.q_bias", "self.v_bias"]),

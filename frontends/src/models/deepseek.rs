@@ -46,7 +46,7 @@ fn read(request: &Request<'_>, is_v3: bool) -> Result<Decoder, ModelError> {
     let experts = experts(config, &model, &dense, is_v3)?;
     let first = config.size_or_zero("first_k_dense_replace")?.unwrap_or(if is_v3 { 3 } else { 0 });
     for (i, layer) in model.layers.iter_mut().enumerate() {
-        layer.attention.1 = attention.clone();
+        *layer.attention_mut() = attention.clone();
         layer.feed_forward.1 = if i < first { dense.clone() } else { experts.clone() };
     }
     // Layers that predict further tokens are stored after the last one.
@@ -56,7 +56,7 @@ fn read(request: &Request<'_>, is_v3: bool) -> Result<Decoder, ModelError> {
 
 fn attention(request: &Request<'_>, model: &mut Decoder, is_v3: bool) -> Result<Attention, ModelError> {
     let config = request.config;
-    let attention = &model.layers[0].attention.1;
+    let attention = model.layers[0].attention();
     if attention.kv_heads.value() != attention.heads.value() {
         return Err(config.invalid("num_key_value_heads", "the number of attention heads").into());
     }

@@ -72,7 +72,7 @@ fn second(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let sliding = layer_types::sliding(request.config, model.layers.len(), |i| i % 2 == 0)?;
     let window = request.config.size("sliding_window")?.unwrap_or(4096);
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
-        layer.attention.1.window = sliding.then_some(window);
+        layer.attention_mut().window = sliding.then_some(window);
     }
     Ok(model)
 }
@@ -82,7 +82,7 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let defaults = Defaults { theta: 1_000_000.0, ..DEFAULTS };
     let mut model = decoder(request, &defaults)?;
     sandwiched(request, &mut model)?;
-    let head_dim = &model.layers[0].attention.1.head_dim;
+    let head_dim = &model.layers[0].attention().head_dim;
     let eps = config.positive("rms_norm_eps")?.unwrap_or(1e-6);
     let norms = HeadNorms { names: ["q_norm", "k_norm"], norm: centred(head_dim, eps), scope: HeadNormScope::EachHead };
     let of_all = llama::rope_defaults(request, &defaults, head_dim)?;
@@ -93,7 +93,7 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let window = config.size("sliding_window")?.unwrap_or(4096);
     model.rotary.push(rope::of_windows(config, &near)?);
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         attention.norms = Some(norms.clone());
         attention.window = sliding.then_some(window);
         attention.rotary = Some(usize::from(sliding));
@@ -112,7 +112,8 @@ fn sandwiched(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelErr
     for layer in &mut model.layers {
         layer.before = [named("input_layernorm"), named("pre_feedforward_layernorm")];
         layer.after = [named("post_attention_layernorm"), named("post_feedforward_layernorm")];
-        (layer.attention.1.scale, layer.attention.1.soft_cap) = (scale, soft_cap);
+        let attention = layer.attention_mut();
+        (attention.scale, attention.soft_cap) = (scale, soft_cap);
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ fn first(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut model = llama::decoder(request, &DEFAULTS)?;
     model.rotary[0].interleaved = true;
     for layer in &mut model.layers {
-        layer.attention.1.linear = linear;
+        layer.attention_mut().linear = linear;
         if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
             mlp.gate = Gate::Joint("gate_up_proj");
         }

@@ -33,7 +33,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut model = gpt2::decoder(request, "gelu_pytorch_tanh")?;
     let one = config.flag("multi_query", true)?;
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         (attention.linear, attention.output.1) = (LinearKind::BIASED, LinearKind::BIASED);
         if one {
             attention.kv_heads = Size::new(1, "multi_query");

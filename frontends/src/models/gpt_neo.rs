@@ -46,7 +46,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut layers = vec![layer; config.layers("num_layers")?];
     let window = config.size("window_size")?.unwrap_or(256);
     for (layer, local) in layers.iter_mut().zip(local_layers(config)?) {
-        layer.attention.1.window = local.then_some(window);
+        layer.attention_mut().window = local.then_some(window);
     }
     let rows = config.extent("max_position_embeddings")?;
     let max_positions = Some(rows.value());

@@ -40,7 +40,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let slides = layer_types::sliding(config, model.layers.len(), |i| i % 2 == 0)?;
     for (layer, slides) in model.layers.iter_mut().zip(slides) {
         layer.feed_forward.1 = experts.clone();
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         (attention.linear, attention.output.1, attention.sinks) = (linear, linear, true);
         attention.window = window.filter(|_| slides);
     }

@@ -44,7 +44,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     model.scores.scale = 1.0 / config.positive("logits_scaling")?.unwrap_or(1.0);
     let (scale, residual_scale) = (factor("attention_multiplier")?, factor("residual_multiplier")?);
     for layer in &mut model.layers {
-        layer.attention.1.scale = scale;
+        layer.attention_mut().scale = scale;
         layer.residual_scale = residual_scale;
     }
     Ok(model)

@@ -109,7 +109,8 @@ pub(super) fn rope_defaults(
 pub(super) fn attention_biases(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
     let linear = LinearKind::with_bias(request.config.flag("attention_bias", false)?);
     for layer in &mut model.layers {
-        (layer.attention.1.linear, layer.attention.1.output.1) = (linear, linear);
+        let attention = layer.attention_mut();
+        (attention.linear, attention.output.1) = (linear, linear);
     }
     Ok(())
 }

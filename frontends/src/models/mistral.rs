@@ -20,7 +20,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let window = request.config.size("sliding_window")?;
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     for layer in &mut model.layers {
-        layer.attention.1.window = window;
+        layer.attention_mut().window = window;
     }
     Ok(model)
 }

@@ -31,7 +31,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     };
     let experts = sparse::experts(config, &model, mixture)?;
     for layer in &mut model.layers {
-        layer.attention.1.window = window;
+        layer.attention_mut().window = window;
         layer.feed_forward = ("block_sparse_moe", experts.clone());
     }
     Ok(model)

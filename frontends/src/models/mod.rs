@@ -23,6 +23,7 @@ mod gptj;
 mod granite;
 mod layer_types;
 mod llama;
+mod mamba;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -85,6 +86,8 @@ const FAMILIES: &[&Family] = &[
     &granite::FAMILY,
     &granite::MIXTURE,
     &llama::FAMILY,
+    &mamba::FALCON,
+    &mamba::MAMBA,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,

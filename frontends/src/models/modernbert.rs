@@ -112,8 +112,8 @@ fn layers(config: &ConfigReader<'_>, norm: &Norm, limit: usize) -> Result<(Vec<L
     let reach = config.size("local_attention")?.unwrap_or(128) / 2;
     let of_kind = |kind: usize| {
         let mut layer = layer.clone();
-        layer.attention.1.rotary = Some(kind);
-        layer.attention.1.window = (kind == LOCAL).then_some(reach + 1);
+        layer.attention_mut().rotary = Some(kind);
+        layer.attention_mut().window = (kind == LOCAL).then_some(reach + 1);
         layer
     };
     let mut layers: Vec<Layer> = kinds(config)?.into_iter().map(of_kind).collect();

@@ -33,8 +33,8 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
     let config = request.config;
     let model = bert::encoder(request, "mpnet.", &roberta::MASKED, Some(UnaryOp::Gelu))?;
     let mut layer = bert::layer(config, &model.width)?;
-    layer.attention.1.projections = Projections::Separate(["attn.q", "attn.k", "attn.v"]);
-    layer.attention.1.output = ("attn.o", LinearKind::BIASED);
+    layer.attention_mut().projections = Projections::Separate(["attn.q", "attn.k", "attn.v"]);
+    layer.attention_mut().output = ("attn.o", LinearKind::BIASED);
     if let Some((name, _)) = &mut layer.sums[0] {
         *name = "attention.LayerNorm";
     }
@@ -44,7 +44,7 @@ fn build(request: &Request<'_>) -> Result<Built, ModelError> {
     }
     let relative = RelativeBias {
         rows: Size::new(rows, "relative_attention_num_buckets"),
-        heads: layer.attention.1.heads.clone(),
+        heads: layer.attention().heads.clone(),
         buckets: BUCKETS,
         max_distance: FURTHEST,
         bidirectional: true,

@@ -33,13 +33,13 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let defaults = Defaults { theta: config.positive("rope_theta")?.unwrap_or(500_000.0), ..DEFAULTS };
     let mut model = decoder(request, &defaults)?;
-    let near = llama::rope_defaults(request, &defaults, &model.layers[0].attention.1.head_dim)?;
+    let near = llama::rope_defaults(request, &defaults, &model.layers[0].attention().head_dim)?;
     model.rotary.push(rope::of_windows(config, &near)?);
     let sliding = layer_types::sliding(config, model.layers.len(), |i| (i + 1) % 4 != 0)?;
     let window = config.size("sliding_window")?.unwrap_or(4096);
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
-        layer.attention.1.window = sliding.then_some(window);
-        layer.attention.1.rotary = Some(usize::from(sliding));
+        layer.attention_mut().window = sliding.then_some(window);
+        layer.attention_mut().rotary = Some(usize::from(sliding));
     }
     Ok(model)
 }
@@ -52,7 +52,7 @@ fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelE
     let norm = Norm::rms(&model.width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
     let names = ["post_attention_layernorm", "post_feedforward_layernorm"];
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         let names_of_heads = ["q_norm", "k_norm"];
         attention.norms = Some(HeadNorms { names: names_of_heads, norm: norm.clone(), scope: HeadNormScope::AllHeads });
         layer.before = [None, None];

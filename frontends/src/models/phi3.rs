@@ -20,8 +20,8 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let window = request.config.size("sliding_window")?;
     let mut model = llama::decoder(request, &Defaults { eps: ("rms_norm_eps", 1e-5), ..Defaults::LLAMA })?;
     for layer in &mut model.layers {
-        layer.attention.1.window = window;
-        layer.attention.1.projections = Projections::Joint("qkv_proj");
+        layer.attention_mut().window = window;
+        layer.attention_mut().projections = Projections::Joint("qkv_proj");
         if let FeedForward::Gated(mlp) = &mut layer.feed_forward.1 {
             mlp.gate = Gate::Joint("gate_up_proj");
         }

@@ -21,7 +21,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     windows(request, &mut model)?;
     for layer in &mut model.layers {
-        layer.attention.1.linear = LinearKind::BIASED;
+        layer.attention_mut().linear = LinearKind::BIASED;
     }
     Ok(model)
 }
@@ -38,7 +38,7 @@ pub(super) fn windows(request: &Request<'_>, model: &mut Decoder) -> Result<(), 
         return Err(config.invalid("sliding_window", "the width of the windows that layer_types asks for").into());
     }
     for (layer, sliding) in model.layers.iter_mut().zip(sliding) {
-        layer.attention.1.window = window.filter(|_| sliding);
+        layer.attention_mut().window = window.filter(|_| sliding);
     }
     Ok(())
 }

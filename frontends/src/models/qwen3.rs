@@ -28,7 +28,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
 pub(super) fn head_norms(request: &Request<'_>, model: &mut Decoder) -> Result<(), ModelError> {
     let eps = request.config.positive("rms_norm_eps")?.unwrap_or(1e-6);
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         let norm = Norm::rms(&attention.head_dim, eps);
         attention.norms = Some(HeadNorms { names: ["q_norm", "k_norm"], norm, scope: HeadNormScope::EachHead });
     }

@@ -38,7 +38,7 @@ fn read_qwen2(request: &Request<'_>) -> Result<Decoder, ModelError> {
         let mlp = ("shared_expert", GatedMlp { inner: inner.clone(), ..mlp.clone() });
         Some(SharedExpert { mlp, gate: Some("shared_expert_gate") })
     })?;
-    model.layers.iter_mut().for_each(|layer| layer.attention.1.linear = linear);
+    model.layers.iter_mut().for_each(|layer| layer.attention_mut().linear = linear);
     sparse::windows(config, &mut model, |i, first| i < first && i % 2 == 0)?;
     Ok(model)
 }
@@ -52,7 +52,7 @@ fn read_qwen3(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let (slides, window) = (config.flag("use_sliding_window", false)?, config.size("sliding_window")?);
     let window = window.filter(|_| slides);
     for layer in &mut model.layers {
-        layer.attention.1.window = window;
+        layer.attention_mut().window = window;
     }
     Ok(model)
 }

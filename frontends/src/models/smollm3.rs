@@ -29,8 +29,8 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let window = window.filter(|_| used);
     let sliding = layer_types::sliding(config, model.layers.len(), |i| window.is_some() && !rotated[i])?;
     for (i, layer) in model.layers.iter_mut().enumerate() {
-        layer.attention.1.rotary = rotated[i].then_some(0);
-        layer.attention.1.window = window.filter(|_| sliding[i]);
+        layer.attention_mut().rotary = rotated[i].then_some(0);
+        layer.attention_mut().window = window.filter(|_| sliding[i]);
     }
     Ok(model)
 }

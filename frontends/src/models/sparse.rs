@@ -73,7 +73,7 @@ pub(super) fn windows(
     let first = config.size_or_zero("max_window_layers")?.unwrap_or(28);
     let slides = layer_types::sliding(config, model.layers.len(), |i| rule(i, first))?;
     for (layer, slides) in model.layers.iter_mut().zip(slides) {
-        layer.attention.1.window = window.filter(|_| slides);
+        layer.attention_mut().window = window.filter(|_| slides);
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let (parallel, head_norms) = (config.flag("use_parallel_residual", false)?, config.flag("qk_layernorm", false)?);
     let linear = LinearKind::with_bias(config.flag("use_qkv_bias", false)?);
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         attention.linear = linear;
         attention.norms = head_norms.then(|| HeadNorms {
             names: ["q_layernorm", "k_layernorm"],

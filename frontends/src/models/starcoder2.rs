@@ -37,7 +37,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     };
     let mut model = llama::decoder(request, &DEFAULTS)?;
     for layer in &mut model.layers {
-        let attention = &mut layer.attention.1;
+        let attention = layer.attention_mut();
         (attention.linear, attention.output.1, attention.window) = (linear, linear, window);
         layer.feed_forward.1 = FeedForward::Plain(mlp.clone());
     }

@@ -19,7 +19,7 @@ mod state;
 
 pub use contract::{ChosenAxes, Conv, Dot};
 pub use elementwise::{BinaryOp, UnaryOp};
-pub use fused::{Attention, GatedMlp, Norm, NormKind, Rope, Softmax};
+pub use fused::{Attention, GatedMlp, LinearAttention, Norm, NormKind, Rope, SelectiveScan, Softmax};
 pub use index::{Gather, Scatter, ScatterMode, TopK};
 pub use leaf::{Constant, Extent, Iota, Param};
 pub use map::{Binary, Cast, Select, Unary};
@@ -188,6 +188,8 @@ ops! {
     Rope = "rope",
     Attention = "attention",
     GatedMlp = "gated_mlp",
+    LinearAttention = "linear_attention",
+    SelectiveScan = "selective_scan",
 }
 
 impl OpDef for Op {

@@ -6,7 +6,8 @@
 //! - views: `reshape`, `transpose`, `broadcast`, `slice`, `window`;
 //! - clusters, each of which is one kernel, with real buffers as operands: params, constants, iotas,
 //!   extents and weight expressions are copied into the clusters that use them;
-//! - `repeat` and `state_read`, and `scan`, whose body stays in plain ops: it is one kernel.
+//! - `repeat` and `state_read`, and recurrences, each of which is one kernel: `scan`, whose body stays in plain
+//!   ops, `linear_attention` and `selective_scan`.
 //!
 //! | kind | holds |
 //! |---|---|

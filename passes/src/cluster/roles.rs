@@ -37,6 +37,7 @@ fn role(region: &Region, node: &Node) -> Role {
         Op::Param(_) | Op::Constant(_) | Op::Iota(_) | Op::Extent(_) => Role::Leaf,
         op if is_view(op) => Role::Apart,
         Op::StateRead(_) | Op::Repeat(_) | Op::Scan(_) | Op::Cluster(_) => Role::Apart,
+        Op::LinearAttention(_) | Op::SelectiveScan(_) => Role::Apart,
         Op::Dot(_) | Op::GatedMlp(_) => kernel(ClusterKind::Matmul, false),
         Op::Attention(_) => kernel(ClusterKind::Attention, false),
         Op::Norm(_) | Op::Softmax(_) => kernel(ClusterKind::Row, true),

@@ -2,5 +2,6 @@
 
 pub mod attention;
 pub mod norm;
+pub mod recurrence;
 pub mod rope;
 pub mod softmax;

@@ -7,6 +7,7 @@ pub mod live;
 pub mod matmul;
 pub mod peaks;
 pub mod pool;
+pub mod recurrence;
 pub mod row;
 pub mod scratch;
 pub mod simd;

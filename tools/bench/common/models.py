@@ -17,7 +17,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A LLaMA-shaped decoder."""
+    """A LLaMA, or a Qwen2, which has biases of queries, keys and values."""
 
     layers: int
     hidden: int
@@ -27,7 +27,7 @@ class Decoder:
     vocabulary: int
     positions: int
     tied: bool
-    biases: bool = False
+    architecture: str = "llama"
     theta: float = 10000.0
 
     @property
@@ -45,8 +45,7 @@ class Decoder:
 MINILM = Encoder(layers=6, hidden=384, heads=12, intermediate=1536)
 BERT_BASE = Encoder(layers=12, hidden=768, heads=12, intermediate=3072)
 SMOLLM2 = Decoder(30, 576, 9, 3, 1536, 49152, 8192, tied=True, theta=100000.0)
-QWEN = Decoder(24, 896, 14, 2, 4864, 151936, 32768, tied=True, biases=True, theta=1000000.0)
-"""Qwen2.5-0.5B as a LLaMA: the projection after attention gets a bias that Qwen does not have."""
+QWEN = Decoder(24, 896, 14, 2, 4864, 151936, 32768, tied=True, architecture="qwen2", theta=1000000.0)
 TINYLLAMA = Decoder(22, 2048, 32, 4, 5632, 32000, 2048, tied=False)
 
 

@@ -95,7 +95,7 @@ def workloads(quick: bool) -> dict[str, Workload]:
     found: dict[str, Workload] = {}
     for name, model, sizes, encodings in (
         ("smollm2", "SmolLM2-135M", SMOLLM2, ("F16", "Q8_0", "Q4_0", "Q4_1")),
-        ("qwen", "Qwen2.5-0.5B as LLaMA", QWEN, ("F16", "Q8_0", "Q4_0")),
+        ("qwen", "Qwen2.5-0.5B", QWEN, ("F16", "Q8_0", "Q4_0")),
         ("tinyllama", "TinyLlama-1.1B", TINYLLAMA, ("F16", "Q8_0", "Q4_0")),
     ):
         for encoding in encodings:

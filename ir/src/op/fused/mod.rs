@@ -5,14 +5,18 @@
 
 mod attention;
 mod gated_mlp;
+mod linear_attention;
 mod norm;
 mod rope;
+mod selective_scan;
 mod softmax;
 
 pub use attention::Attention;
 pub use gated_mlp::GatedMlp;
+pub use linear_attention::LinearAttention;
 pub use norm::{Norm, NormKind};
 pub use rope::Rope;
+pub use selective_scan::SelectiveScan;
 pub use softmax::{Softmax, masked_softmax};
 
 use super::TypeError;

@@ -1,4 +1,4 @@
-"""Writes a LLaMA of given sizes with random weights as GGUF: `write_gguf.py SIZES ENCODING FILE`.
+"""Writes a LLaMA or Qwen2 of given sizes with random weights as GGUF: `write_gguf.py SIZES ENCODING FILE`.
 
 SIZES is a JSON object with the fields of `models.Decoder`. Needs the package `gguf`. As llama.cpp's own
 quantiser does, 4-bit files store the head of the vocabulary in more bits: as Q6_K where its rows have
@@ -41,7 +41,7 @@ def main() -> None:
     sizes = SimpleNamespace(**json.loads(sys.argv[1]))
     encoding = GGMLQuantizationType[sys.argv[2]]
     head_dim = sizes.hidden // sizes.heads
-    writer = GGUFWriter(sys.argv[3], "llama")
+    writer = GGUFWriter(sys.argv[3], sizes.architecture)
     writer.add_block_count(sizes.layers)
     writer.add_context_length(sizes.positions)
     writer.add_embedding_length(sizes.hidden)
@@ -87,7 +87,7 @@ def main() -> None:
             ("attn_output", sizes.hidden, width),
         ):
             matrix(f"{layer}.{name}", rows, columns)
-            if sizes.biases:
+            if sizes.architecture == "qwen2" and name != "attn_output":
                 vector(f"{layer}.{name}.bias", np.full(rows, 0.01))
         matrix(f"{layer}.ffn_gate", sizes.intermediate, sizes.hidden)
         matrix(f"{layer}.ffn_up", sizes.intermediate, sizes.hidden)

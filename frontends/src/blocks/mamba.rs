@@ -1,0 +1,65 @@
+//! Selective state spaces: Mamba (arXiv:2312.00752).
+
+use castiron_ir::op::{SelectiveScan, UnaryOp};
+use castiron_ir::{DType, Type, Value};
+
+use super::{LinearKind, ModelBuilder, Norm, Size};
+
+/// A mixer of tokens with a state of `state` numbers for each of `inner` channels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mamba {
+    /// Width of the input and the output.
+    pub width: Size,
+    /// Number of channels.
+    pub inner: Size,
+    /// Numbers of a channel's state.
+    pub state: Size,
+    /// Width that time steps are projected from.
+    pub rank: Size,
+    /// Tokens that the convolution sees.
+    pub taps: Size,
+    /// After the convolution, and of the gate.
+    pub activation: UnaryOp,
+    /// Whether the convolution has a bias.
+    pub conv_bias: bool,
+    /// Kind of the first and last layer.
+    pub linear: LinearKind,
+    /// Epsilon of norms without weights of the time step, B and C, if there are any (Falcon-Mamba).
+    pub inner_norms: Option<f64>,
+}
+
+impl ModelBuilder<'_> {
+    /// Mamba's mixer: `h ← e^(δA)·h + δ·B·u`, `y = (C·h + D·u)·act(z)`, where δ, B and C depend on the token.
+    pub fn mamba(&self, name: &str, x: &Value, mamba: &Mamba) -> Value {
+        let m = &self.scope(name);
+        let (n, r) = (mamba.state.value(), mamba.rank.value());
+        let both = m.linear("in_proj", &m.without_padding(x), [&mamba.width, &(&mamba.inner * 2)], mamba.linear);
+        let (u, z) =
+            (both.slice(2, 0, mamba.inner.value()), both.slice(2, mamba.inner.value(), 2 * mamba.inner.value()));
+        let u = m.causal_convolution("conv1d", &u, [&mamba.inner, &mamba.taps], mamba.conv_bias);
+        let u = m.without_padding(&u.unary(mamba.activation));
+        let selected = &mamba.rank + &(&mamba.state * 2);
+        let selected = m.linear("x_proj", &u, [&mamba.inner, &selected], LinearKind::PLAIN);
+        let part = |start: usize, end: usize| {
+            let part = selected.slice(2, start, end);
+            match mamba.inner_norms {
+                Some(eps) => m.unweighted_norm(&part, &Norm::rms(&mamba.state, eps)),
+                None => part,
+            }
+        };
+        let (delta, b, c) = (part(0, r), part(r, r + n), part(r + n, r + 2 * n));
+        let delta = m.linear("dt_proj", &delta, [&mamba.rank, &mamba.inner], LinearKind::BIASED);
+        // Padding leaves the state as it is.
+        let delta = m.without_padding(&delta.unary(UnaryOp::Softplus));
+        let a = m.param("A_log", &[&mamba.inner, &mamba.state]).unary(UnaryOp::Exp).unary(UnaryOp::Neg);
+        let y = m.selective_scan([&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
+        m.linear("out_proj", &(y * z.unary(mamba.activation)), [&mamba.inner, &mamba.width], mamba.linear)
+    }
+
+    fn selective_scan(&self, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {
+        let initial = self.recurrent("state", Type::new(DType::F32, [u.dim(0), a.dim(0), a.dim(1)]));
+        let results = self.expand_all("selective_scan", &SelectiveScan {}, &[&initial, u, delta, b, c, a]);
+        self.remember("state", &results[0]);
+        results[1].clone()
+    }
+}

@@ -1,0 +1,108 @@
+//! Parts of mixers that remember what they have read in a state of constant size.
+//!
+//! A state is zero where a row begins, and what stands for padding leaves it as it is, so that rows of
+//! different lengths share a batch.
+
+use castiron_ir::op::{BinaryOp, Gather, LinearAttention, StateWrite, UnaryOp};
+use castiron_ir::{DType, Dim, Type, Value};
+
+use super::{ModelBuilder, Size};
+
+/// The sequences of linear attention, as the op [`LinearAttention`] defines them.
+pub(super) struct Heads<'a> {
+    /// `[b, s, g, r, k]`
+    pub query: &'a Value,
+    /// `[b, s, g, r, k]`
+    pub key: &'a Value,
+    /// `[b, s, g, r, e]`
+    pub value: &'a Value,
+    /// Logarithm of what is left of a state from token to token, `[b, s, g, r, k]`.
+    pub log_decay: Option<&'a Value>,
+    /// What corrects the state, `a` and `b` like keys.
+    pub delta: Option<[&'a Value; 2]>,
+    /// Whether a query does not see its own token.
+    pub before: bool,
+}
+
+impl ModelBuilder<'_> {
+    /// What a layer remembers of the tokens before these, `[b, …]`: zeros where a row begins.
+    pub(super) fn recurrent(&self, name: &str, ty: Type) -> Value {
+        let zeros = self.builder.scalar(ty.dtype, 0.0).broadcast(ty.shape.clone());
+        let Some(past) = &self.context.past else { return zeros };
+        let each_row = std::iter::once(past.dim(0)).chain(ty.shape[1..].iter().map(|_| Dim::from(1)));
+        let goes_on = past.binary(BinaryOp::Gt, &past.constant(0.0)).reshape(each_row.collect::<Vec<_>>());
+        goes_on.select(&self.kept_in_layer(name, ty), &zeros)
+    }
+
+    /// What the layer will remember of the name that [`ModelBuilder::recurrent`] was asked for; nothing where
+    /// whole sequences are read.
+    pub(super) fn remember(&self, name: &str, value: &Value) {
+        if self.context.past.is_some() {
+            value.apply(StateWrite { state: self.layer_state(name) }, &[]);
+        }
+    }
+
+    /// A convolution of each channel along time, of a token and those before it, over `[b, s, d]` with the
+    /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
+    pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
+        let m = self.scope(name);
+        let (rows, count) = (x.dim(0), taps.value());
+        let state = format!("{name}.convolution");
+        let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
+        let all = self.builder.concat(1, &[&before, x]);
+        if let Some(last) = &self.context.last {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1) + 1.0;
+            let kept = last.reshape([rows, 1.into()]) + offsets;
+            self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+        }
+        let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
+        let tap = |j: usize| {
+            let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
+            all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
+        };
+        let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
+        if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.
+    pub(super) fn linear_attention(&self, name: &str, heads: &Heads<'_>) -> Value {
+        let Heads { query, key, value, log_decay, delta, before } = *heads;
+        let real = self.real_tokens().map(|real| real.reshape([real.dim(0), real.dim(1), 1.into(), 1.into(), 1.into()]));
+        let masked = |x: &Value| real.as_ref().map_or_else(|| x.clone(), |real| x * real);
+        let state = [query, value].map(|x| x.ty().shape);
+        let [g, r] = [2, 3].map(|axis| if state[0][axis] == Dim::from(1) { &state[1][axis] } else { &state[0][axis] });
+        let shape = [&state[0][0], g, r, &state[0][4], &state[1][4]].map(Dim::clone);
+        let initial = self.recurrent(name, Type::new(DType::F32, shape));
+        let mut operands = vec![initial, query.clone(), masked(key), value.clone()];
+        operands.extend(log_decay.map(|log| masked(log).unary(UnaryOp::Exp)));
+        if let Some([a, b]) = delta {
+            operands.extend([a.clone(), masked(b)]);
+        }
+        let op = LinearAttention { decay: log_decay.is_some(), delta: delta.is_some(), before };
+        let operands: Vec<&Value> = operands.iter().collect();
+        let results = self.expand_all("linear_attention", &op, &operands);
+        self.remember(name, &results[0]);
+        results[1].clone()
+    }
+
+    /// Zeros in place of what stands for padding, in `[b, s, n]`.
+    pub(super) fn without_padding(&self, x: &Value) -> Value {
+        match self.real_tokens() {
+            Some(real) => x * real.reshape([x.dim(0), x.dim(1), 1.into()]),
+            None => x.clone(),
+        }
+    }
+
+    /// Ones for tokens and zeros for padding, `f32[b, s]`; nothing where nothing is padding.
+    pub(super) fn real_tokens(&self) -> Option<Value> {
+        let real = match (&self.context.mask, &self.context.last) {
+            (Some(mask), _) => mask.clone(),
+            (None, Some(last)) => {
+                let place = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
+                place.binary(BinaryOp::Le, &last.reshape([last.dim(0), Dim::from(1)]))
+            }
+            (None, None) => return None,
+        };
+        Some(real.cast(DType::F32))
+    }
+}

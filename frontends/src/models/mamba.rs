@@ -1,0 +1,94 @@
+//! Mamba and Falcon-Mamba: selective state spaces without attention or perceptrons.
+//! Sources: arXiv:2312.00752, arXiv:2410.05355; transformers `models/{mamba,falcon_mamba}`.
+
+use super::ModelError;
+use super::family::{Family, Head, Request};
+use crate::blocks::{Decoder, Embedding, Layer, LinearKind, Mamba, Norm, Scores, Size};
+
+pub(super) const MAMBA: Family = Family {
+    model_type: "mamba",
+    architectures: &[("MambaModel", Head::None), ("MambaForCausalLM", Head::LanguageModel)],
+    build: |request| request.decoder(&read(request, None)?),
+};
+
+pub(super) const FALCON: Family = Family {
+    model_type: "falcon_mamba",
+    architectures: &[("FalconMambaModel", Head::None), ("FalconMambaForCausalLM", Head::LanguageModel)],
+    build: |request| {
+        let eps = request.config.positive("mixer_rms_eps")?.unwrap_or(1e-6);
+        request.decoder(&read(request, Some(eps))?)
+    },
+};
+
+fn read(request: &Request<'_>, inner_norms: Option<f64>) -> Result<Decoder, ModelError> {
+    let (config, tensors) = (request.config, request.tensors);
+    config.disregard(INITIAL);
+    let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
+    let prefix = tensors.prefix("backbone.");
+    let tie = config.flag("tie_word_embeddings", true)?;
+    let (table, matrix) = tensors.tied(&format!("{prefix}embeddings.weight"), "lm_head.weight", tie);
+    let norm = Norm::rms(&width, config.positive("layer_norm_epsilon")?.unwrap_or(1e-5));
+    let mamba = Mamba {
+        width: width.clone(),
+        inner: inner(request, &width)?,
+        state: config.size("state_size")?.map_or_else(|| Size::new(16, "state_size"), |n| Size::new(n, "state_size")),
+        rank: rank(request, &width)?,
+        taps: Size::new(config.size("conv_kernel")?.unwrap_or(4), "conv_kernel"),
+        activation: config.activation("hidden_act", "silu")?,
+        conv_bias: config.flag("use_conv_bias", true)?,
+        linear: LinearKind::with_bias(config.flag("use_bias", false)?),
+        inner_norms,
+    };
+    let layer = Layer::mixer(("mixer", mamba), ("norm", norm.clone()));
+    Ok(Decoder {
+        embedding: Embedding::plain(table, &vocab, &width),
+        rotary: vec![],
+        alibi: None,
+        layers_name: "layers",
+        layers: vec![layer; config.layers("num_hidden_layers")?],
+        final_norm: Some(("norm_f", norm)),
+        projection: None,
+        scores: Scores::plain(matrix),
+        max_positions: None, // there are no positions
+        known_unused: &[],
+        prefix,
+        width,
+    })
+}
+
+/// Keys that say how weights begin, or how the reference computes.
+const INITIAL: &[&str] = &[
+    "layer_types",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "time_step_floor",
+    "time_step_init_scheme",
+    "time_step_max",
+    "time_step_min",
+    "time_step_scale",
+    "use_associative_scan",
+    "use_falcon_mambapy",
+    "use_mambapy",
+];
+
+/// `intermediate_size`, which is `expand · hidden_size` whatever the file says.
+fn inner(request: &Request<'_>, width: &Size) -> Result<Size, ModelError> {
+    request.config.disregard(&["intermediate_size"]);
+    let expand = request.config.positive("expand")?.unwrap_or(2.0);
+    let inner = (expand * width.value() as f64) as usize;
+    match inner {
+        0 => Err(request.config.invalid("expand", "a factor that leaves at least one channel").into()),
+        _ => Ok(Size::new(inner, "expand · hidden_size")),
+    }
+}
+
+/// `time_step_rank`: a number, or `auto` for a sixteenth of the width.
+fn rank(request: &Request<'_>, width: &Size) -> Result<Size, ModelError> {
+    match request.config.get("time_step_rank").and_then(|rank| rank.as_str()) {
+        Some("auto") => Ok(Size::new(width.value().div_ceil(16), "hidden_size / 16")),
+        _ => {
+            let rank = request.config.size("time_step_rank")?.unwrap_or(width.value().div_ceil(16));
+            Ok(Size::new(rank, "time_step_rank"))
+        }
+    }
+}
