@@ -18,7 +18,7 @@ pub struct Mamba {
     pub rank: Size,
     /// Tokens that the convolution sees.
     pub taps: Size,
-    /// After the convolution, and of the gate.
+    /// After the convolution.
     pub activation: UnaryOp,
     /// Whether the convolution has a bias.
     pub conv_bias: bool,
@@ -29,7 +29,7 @@ pub struct Mamba {
 }
 
 impl ModelBuilder<'_> {
-    /// Mamba's mixer: `h ← e^(δA)·h + δ·B·u`, `y = (C·h + D·u)·act(z)`, where δ, B and C depend on the token.
+    /// Mamba's mixer: `h ← e^(δA)·h + δ·B·u`, `y = (C·h + D·u)·silu(z)`, where δ, B and C depend on the token.
     pub fn mamba(&self, name: &str, x: &Value, mamba: &Mamba) -> Value {
         let m = &self.scope(name);
         let (n, r) = (mamba.state.value(), mamba.rank.value());
@@ -53,7 +53,7 @@ impl ModelBuilder<'_> {
         let delta = m.without_padding(&delta.unary(UnaryOp::Softplus));
         let a = m.param("A_log", &[&mamba.inner, &mamba.state]).unary(UnaryOp::Exp).unary(UnaryOp::Neg);
         let y = m.selective_scan([&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
-        m.linear("out_proj", &(y * z.unary(mamba.activation)), [&mamba.inner, &mamba.width], mamba.linear)
+        m.linear("out_proj", &(y * z.unary(UnaryOp::Silu)), [&mamba.inner, &mamba.width], mamba.linear)
     }
 
     fn selective_scan(&self, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {

@@ -67,7 +67,8 @@ impl ModelBuilder<'_> {
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.
     pub(super) fn linear_attention(&self, name: &str, heads: &Heads<'_>) -> Value {
         let Heads { query, key, value, log_decay, delta, before } = *heads;
-        let real = self.real_tokens().map(|real| real.reshape([real.dim(0), real.dim(1), 1.into(), 1.into(), 1.into()]));
+        let real =
+            self.real_tokens().map(|real| real.reshape([real.dim(0), real.dim(1), 1.into(), 1.into(), 1.into()]));
         let masked = |x: &Value| real.as_ref().map_or_else(|| x.clone(), |real| x * real);
         let state = [query, value].map(|x| x.ty().shape);
         let [g, r] = [2, 3].map(|axis| if state[0][axis] == Dim::from(1) { &state[1][axis] } else { &state[0][axis] });

@@ -30,7 +30,7 @@ CASES = [
     mamba("plain", lengths=(13, 7, 1)),
     mamba(
         "switches",
-        config=dict(use_bias=True, use_conv_bias=False, conv_kernel=3, expand=1.5, time_step_rank=5, hidden_act="gelu"),
+        config=dict(use_bias=True, use_conv_bias=False, conv_kernel=3, expand=3, time_step_rank=5, hidden_act="gelu"),
         padding="left",
     ),
     mamba("untied", config=dict(tie_word_embeddings=False, layer_norm_epsilon=0.01)),

@@ -70,7 +70,8 @@ impl LinearAttention {
         let tile = carver.take::<f32>(k * width);
         for unit in share(b * g * r * blocks, 1, worker.index, worker.count) {
             let (head, block) = (unit / blocks, unit % blocks);
-            let (b, g, r) = (head / (self.extents[2] * self.extents[3]), head / self.extents[3] % g, head % self.extents[3]);
+            let (b, g, r) =
+                (head / (self.extents[2] * self.extents[3]), head / self.extents[3] % g, head % self.extents[3]);
             let columns = block * width..e.min((block + 1) * width);
             // SAFETY: the caller's contract; blocks of columns belong to one worker.
             unsafe { self.head([b, g, r], columns, tile) };
@@ -172,11 +173,19 @@ impl Block {
             self.take(V * S::LANES);
             let mut t = 0;
             while t + T <= self.steps {
-                if self.before { self.tokens::<S, T, V, true>(s, t) } else { self.tokens::<S, T, V, false>(s, t) }
+                if self.before {
+                    self.tokens::<S, T, V, true>(s, t)
+                } else {
+                    self.tokens::<S, T, V, false>(s, t)
+                }
                 t += T;
             }
             while t < self.steps {
-                if self.before { self.tokens::<S, 1, V, true>(s, t) } else { self.tokens::<S, 1, V, false>(s, t) }
+                if self.before {
+                    self.tokens::<S, 1, V, true>(s, t)
+                } else {
+                    self.tokens::<S, 1, V, false>(s, t)
+                }
                 t += 1;
             }
             self.leave(V * S::LANES);

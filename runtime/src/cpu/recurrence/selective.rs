@@ -198,7 +198,9 @@ impl Group<'_> {
     unsafe fn part<S: Simd>(&self, s: S, at: *const f32, v: usize) -> S::Floats {
         let left = self.scan.extents[3] - v * S::LANES;
         // SAFETY: so many numbers are there.
-        unsafe { if left >= S::LANES { s.load(at.add(v * S::LANES)) } else { s.load_first(at.add(v * S::LANES), left) } }
+        unsafe {
+            if left >= S::LANES { s.load(at.add(v * S::LANES)) } else { s.load_first(at.add(v * S::LANES), left) }
+        }
     }
 
     #[inline(always)]
