@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::fft_conv::FftConvKernel;
 use super::measure::Part;
 use super::operand::{Address, IndexOperand};
 use super::run::Run;
@@ -45,6 +46,7 @@ pub(super) enum BoundKernel {
     Attention(Box<AttentionKernel>),
     Scan(ScanKernel),
     TopK(TopKKernel),
+    FftConv(Box<FftConvKernel>),
     Blank(BlankKernel),
 }
 
@@ -181,6 +183,10 @@ impl BoundKernel {
             BoundKernel::Attention(_) => "attention".to_owned(),
             BoundKernel::Scan(_) => "scan".to_owned(),
             BoundKernel::TopK(_) => "top_k".to_owned(),
+            BoundKernel::FftConv(kernel) => match &kernel.transform {
+                Some(transform) => format!("fft_conv, {transform:?}"),
+                None => "fft_conv, direct".to_owned(),
+            },
             BoundKernel::Blank(_) => "zeros".to_owned(),
         }
     }
@@ -200,6 +206,7 @@ impl BoundKernel {
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
                 BoundKernel::Scan(kernel) => kernel.execute(run, memory),
                 BoundKernel::TopK(kernel) => kernel.execute(run, memory),
+                BoundKernel::FftConv(kernel) => kernel.execute(run, memory),
                 BoundKernel::Blank(kernel) => kernel.execute(run),
             }
         }
