@@ -197,7 +197,9 @@ pub(super) fn write_results(w: &mut Writer<'_>, c: &FftConv) -> Result<Grid, Wgs
     w.line(format!("let u_at = {WORDS}u*(u_row*{of_u} + last - b) + 2u*i;"));
     w.line(format!("let k_at = {WORDS}u*(k_row*{of_k} + b) + 2u*i;"));
     let product = times(w);
-    w.line(format!("sum += {product}(vec2<f32>({us}[u_at], {us}[u_at + 1u]), vec2<f32>({ks}[k_at], {ks}[k_at + 1u]));"));
+    w.line(format!(
+        "sum += {product}(vec2<f32>({us}[u_at], {us}[u_at + 1u]), vec2<f32>({ks}[k_at], {ks}[k_at + 1u]));"
+    ));
     w.close();
     w.line("points[i] = sum;");
     w.open(format!("if (i > 0u && i < {SEGMENT}u)"));

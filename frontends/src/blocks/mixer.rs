@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, Hyena, Mamba, ModelBuilder};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// Long filters with gates.
+    Hyena(Hyena),
     /// Nothing, not even a residual.
     None,
 }
@@ -27,12 +29,19 @@ impl From<Mamba> for Mixer {
     }
 }
 
+impl From<Hyena> for Mixer {
+    fn from(hyena: Hyena) -> Mixer {
+        Mixer::Hyena(hyena)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::None => return None,
         })
     }

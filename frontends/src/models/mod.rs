@@ -21,6 +21,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod hyenadna;
 mod layer_types;
 mod llama;
 mod mamba;
@@ -85,6 +86,7 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &hyenadna::FAMILY,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,

@@ -159,7 +159,10 @@ mod tests {
                 let tap = |j: usize| kernel.get(place - j).map_or(0.0, |tap| f64::from(row[j]) * f64::from(*tap));
                 let expected: f64 = (0..=place).map(tap).sum();
                 let sums = [found[place], direct(&row, &kernel, place)].map(f64::from);
-                assert!(sums.iter().all(|sum| (sum - expected).abs() < 2e-5 * (1.0 + expected.abs())), "{place} of {inputs}: {sums:?}, not {expected}");
+                assert!(
+                    sums.iter().all(|sum| (sum - expected).abs() < 2e-5 * (1.0 + expected.abs())),
+                    "{place} of {inputs}: {sums:?}, not {expected}"
+                );
             }
         }
     }

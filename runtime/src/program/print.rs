@@ -105,7 +105,14 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             write_operands(f, &s.operands, "carried", indent)
         }
         KernelBody::FftConv(c) => {
-            writeln!(f, " over {}: {} results of {} elements with {} taps", dims(&c.space), c.length, c.inputs, c.taps)?;
+            writeln!(
+                f,
+                " over {}: {} results of {} elements with {} taps",
+                dims(&c.space),
+                c.length,
+                c.inputs,
+                c.taps
+            )?;
             for (name, operand) in [("u", Some(&c.u)), ("k", Some(&c.k)), ("past", c.past.as_ref())] {
                 operand.map_or(Ok(()), |operand| writeln!(f, "{indent}    {name} = {}", view(operand)))?;
             }

@@ -8,7 +8,8 @@ use super::{Fault, MAX_RANK, bound};
 use crate::program::row::Access;
 use crate::program::view::{Place, View};
 use crate::program::{
-    AttentionKernel, EntryProgram, FftConv, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, TopK, WeightForm,
+    AttentionKernel, EntryProgram, FftConv, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, TopK,
+    WeightForm,
 };
 use crate::weights::PackedMatrix;
 

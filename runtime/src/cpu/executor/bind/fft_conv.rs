@@ -78,7 +78,13 @@ impl Binder<'_> {
         };
         self.count(rows, if kernel.transform.is_some() { inputs } else { length }, each);
         let mut indices = vec![String::new(); PAST];
-        indices.extend(body.past.as_ref().map(|view| self.resolver.memory(&view.place)).transpose()?.map(|memory| self.source(memory)));
+        indices.extend(
+            body.past
+                .as_ref()
+                .map(|view| self.resolver.memory(&view.place))
+                .transpose()?
+                .map(|memory| self.source(memory)),
+        );
         let origin = self.origin_of(label, indices);
         self.push(BoundKernel::FftConv(Box::new(kernel)), origin);
         Ok(())
