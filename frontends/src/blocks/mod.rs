@@ -31,6 +31,7 @@ mod recurrent;
 mod relative;
 mod rotary;
 mod runs;
+mod s4;
 mod scope;
 mod size;
 
@@ -55,5 +56,6 @@ pub use mixer::Mixer;
 pub use pooling::{Pooling, PoolingLayer, PoolingMode};
 pub use relative::{FARTHEST, RelativeBias};
 pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};
+pub use s4::{Matrix, Positive, S4, Stored};
 pub use scope::ModelBuilder;
 pub use size::Size;

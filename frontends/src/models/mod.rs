@@ -39,6 +39,7 @@ mod qwen3;
 mod qwen_moe;
 mod roberta;
 mod rope;
+mod s4;
 mod smollm3;
 mod sparse;
 mod stablelm;
@@ -107,6 +108,7 @@ const FAMILIES: &[&Family] = &[
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &s4::FAMILY,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,

@@ -28,8 +28,8 @@ pub use movement::{Broadcast, Concat, Pad, Reshape, Slice, Transpose, Window, br
 pub use reduce::{Reduce, ReduceKind};
 pub use region::{Cluster, ClusterKind, Repeat, Scan};
 pub use sequence::{FftConv, LinearRecurrence};
-pub use state_space::{StatePart, StateSpace};
 pub use state::{StateRead, StateUpdate, StateWrite};
+pub use state_space::{StatePart, StateSpace};
 
 use crate::graph::Region;
 use crate::interpret::{EvalError, Frame};

@@ -24,40 +24,47 @@ named_enum! {
 /// Discrete state spaces `x ← Ā·x + B̄·u`, `y = C·x` of `d` channels with `n` complex numbers and their conjugates each
 /// (S4, arXiv:2111.00396; S4D, arXiv:2206.11893). A weight expression: it is evaluated when a model is compiled.
 ///
-/// Operands, f64: the steps `Δ`, real and imaginary parts of `A`, `[d, n]`; `B: [d, n, 2]`; `C: [k, d, n, 2]`; but for
+/// Operands, f64: the steps `Δ: [d, 1]` or `[d, n]`; real and imaginary parts of `A: [d, n]`; `B: [d, n, 2]`; `C: [k, d, n, 2]`; but for
 /// diagonal ones `P: [r, d, n, 2]`, whose matrix is `diag(A) - Σ_r P_r·P_r*`. Real and imaginary parts follow each
-/// other along the last axis of operands, and one after another along the axis of `2n` of results, which are f32:
+/// other along the last axis of operands, and one after another along the axis of `2n` of results, which are f32.
+/// `readout` has a seventh operand, the length `[]` that its `C` is stored for, 0 for none:
 ///
 /// - `zoh`, `bilinear`: `[d, 2n, k·taps + 1]`, with `2·C·B̄·λ^i` (imaginary parts negative, so that the product with the
 ///   two parts of a power of λ is the tap) for `i < taps`, and `λ^taps` last;
 /// - `step`: `[2 + 2r, d, 2n]`: `λ - 1`, `B̄`, then `U_r`, then `V_r` with `Ā·x = λ·x - Σ_r U_r·(V_r·x)`;
-/// - `readout`: `[k, d, 2n]`: `2·C`, where the stored one is `C·(I - Ā^length)` if there is a length.
+/// - `readout`: `[k, d, 2n]`: `2·C`, where the stored one is `C·(I - Ā^length)` but for a length of 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateSpace {
     /// Which of these.
     pub part: StatePart,
     /// Number of powers.
     pub taps: Option<usize>,
-    /// The length that `C` is stored for.
-    pub length: Option<usize>,
 }
-attributes!(StateSpace { part: StatePart, taps: Option<usize>, length: Option<usize> });
+attributes!(StateSpace { part: StatePart, taps: Option<usize> });
 
 impl OpDef for StateSpace {
     fn name(&self) -> &'static str {
         "state_space"
     }
     fn result_types(&self, types: &[Type]) -> Result<Vec<Type>, TypeError> {
-        let is_diagonal = matches!(self.part, StatePart::Zoh | StatePart::Bilinear);
-        require!(types.len() == if is_diagonal { 5 } else { 6 }, "{} operands do not fit", types.len());
+        let count = match self.part {
+            StatePart::Zoh | StatePart::Bilinear => 5,
+            StatePart::Step => 6,
+            StatePart::Readout => 7,
+        };
+        require!(types.len() == count, "{} operands do not fit", types.len());
         let [dt, re, im, b, c, p @ ..] = types else { return Err(TypeError("operands are missing".to_owned())) };
         require!(types.iter().all(|ty| ty.dtype == DType::F64), "operands are f64");
-        require!(dt.rank() == 2 && dt == re && dt == im && c.rank() == 4, "steps {dt} with A {re}, {im} and C {c}");
-        let parts: Vec<Dim> = dt.shape.iter().cloned().chain([Dim::from(2)]).collect();
+        let is_one = |ty: &Type| ty.rank() == 2 && ty.shape[0] == re.shape[0] && ty.shape[1] == Dim::from(1);
+        require!(re.rank() == 2 && re == im && (dt == re || is_one(dt)), "steps {dt} with A {re}, {im}");
+        require!(c.rank() == 4, "C is {c}");
+        let parts: Vec<Dim> = re.shape.iter().cloned().chain([Dim::from(2)]).collect();
         let fits = |ty: &Type| ty.shape.ends_with(&parts);
-        require!(b.shape == parts && fits(c) && p.iter().all(|p| p.rank() == 4 && fits(p)), "B is {b}, C {c}");
+        let is_p = p.first().is_none_or(|p| p.rank() == 4 && fits(p));
+        require!(b.shape == parts && fits(c) && is_p, "B is {b}, C {c}");
+        require!(p.get(1).is_none_or(|length| length.rank() == 0), "the length is no number");
         require!(types.iter().flat_map(|ty| &ty.shape).all(|d| d.as_constant().is_some()), "extents are constant");
-        let (d, n, k) = (dt.shape[0].clone(), dt.shape[1].clone() * 2.into(), c.shape[0].clone());
+        let (d, n, k) = (re.shape[0].clone(), re.shape[1].clone() * 2.into(), c.shape[0].clone());
         let shape = match self.part {
             StatePart::Zoh | StatePart::Bilinear => {
                 let taps = self.taps.ok_or_else(|| TypeError("the number of taps is missing".to_owned()))?;
@@ -69,13 +76,13 @@ impl OpDef for StateSpace {
         Ok(vec![Type::new(DType::F32, shape)])
     }
     fn evaluate(&self, operands: &[&Tensor], _: &mut Frame<'_>) -> Result<Vec<Tensor>, EvalError> {
-        let (d, n, k) = (operands[0].shape[0], operands[0].shape[1], operands[4].shape[0]);
+        let (d, n, k) = (operands[1].shape[0], operands[1].shape[1], operands[4].shape[0]);
         let rank = operands.get(5).map_or(0, |p| p.shape[0]);
         let channels = (0..d).map(|channel| {
             let complex = |t: &Tensor, i: usize| -> Vec<Complex> {
                 t.data[2 * n * (i * d + channel)..][..2 * n].chunks(2).map(|x| Complex(x[0], x[1])).collect()
             };
-            let at = |t: &Tensor| t.data[n * channel..][..n].to_vec();
+            let at = |t: &Tensor| (0..n).map(|i| t.at_broadcast(&[channel, i])).collect::<Vec<_>>();
             let a = at(operands[1]).into_iter().zip(at(operands[2])).map(|(re, im)| Complex(re, im)).collect();
             Channel {
                 dt: at(operands[0]),
@@ -86,11 +93,12 @@ impl OpDef for StateSpace {
             }
         });
         let taps = self.taps.unwrap_or(0);
+        let length = operands.get(6).map_or(0, |length| length.data[0] as usize);
         let (rows, is_outer): (Vec<Vec<Vec<Complex>>>, bool) = match self.part {
             StatePart::Zoh => (channels.map(|channel| channel.powers(Channel::hold, taps)).collect(), false),
             StatePart::Bilinear => (channels.map(|channel| channel.powers(Channel::bilinear, taps)).collect(), false),
             StatePart::Step => (channels.map(|channel| channel.step()).collect(), true),
-            StatePart::Readout => (channels.map(|channel| channel.readout(self.length)).collect(), true),
+            StatePart::Readout => (channels.map(|channel| channel.readout(length)).collect(), true),
         };
         let count = rows.first().map_or(0, Vec::len);
         let part = |channel: usize, i: usize, row: usize| match i.checked_sub(n) {
@@ -187,7 +195,8 @@ impl Channel {
     fn step(&self) -> Vec<Vec<Complex>> {
         let n = self.a.len();
         let below: Vec<Complex> = (0..n).map(|i| Complex(2.0, 0.0).plus(self.scaled(i).scaled(-1.0))).collect();
-        let divided = |x: &[Complex]| -> Vec<Complex> { x.iter().zip(&below).map(|(x, below)| x.over(*below)).collect() };
+        let divided =
+            |x: &[Complex]| -> Vec<Complex> { x.iter().zip(&below).map(|(x, below)| x.over(*below)).collect() };
         let by_dt = |x: &[Complex]| -> Vec<Complex> { x.iter().zip(&self.dt).map(|(x, dt)| x.scaled(*dt)).collect() };
         let left: Vec<Vec<Complex>> = self.p.iter().map(|p| divided(&by_dt(p))).collect();
         // Of a number and its conjugate, twice the real part is left.
@@ -198,19 +207,17 @@ impl Channel {
         let mut inner: Vec<f64> = (0..rank * rank).map(|i| meets(&self.p[i / rank], &left[i % rank])).collect();
         (0..rank).for_each(|i| inner[i * rank + i] += 1.0);
         let inverse = solve(inner, identity(rank), rank);
-        let right: Vec<Vec<Complex>> = self.p.iter().map(|p| divided(&p.iter().map(|x| x.conjugate()).collect::<Vec<_>>())).collect();
+        let right: Vec<Vec<Complex>> =
+            self.p.iter().map(|p| divided(&p.iter().map(|x| x.conjugate()).collect::<Vec<_>>())).collect();
         let sum = |terms: &mut dyn Iterator<Item = (f64, &Vec<Complex>)>| -> Vec<Complex> {
             let start = vec![Complex(0.0, 0.0); n];
             terms.fold(start, |sum, (w, x)| sum.iter().zip(x).map(|(sum, x)| sum.plus(x.scaled(w))).collect())
         };
-        let v: Vec<Vec<Complex>> = (0..rank)
-            .map(|r| sum(&mut right.iter().enumerate().map(|(s, x)| (inverse[r * rank + s], x))))
-            .collect();
+        let v: Vec<Vec<Complex>> =
+            (0..rank).map(|r| sum(&mut right.iter().enumerate().map(|(s, x)| (inverse[r * rank + s], x)))).collect();
         let input = by_dt(&self.b);
-        let seen: Vec<f64> = v
-            .iter()
-            .map(|v| 2.0 * v.iter().zip(&input).map(|(v, x)| v.times(*x).0).sum::<f64>())
-            .collect();
+        let seen: Vec<f64> =
+            v.iter().map(|v| 2.0 * v.iter().zip(&input).map(|(v, x)| v.times(*x).0).sum::<f64>()).collect();
         let direct = divided(&input);
         let taken = sum(&mut seen.iter().copied().zip(&left));
         let first = direct.iter().zip(&taken).map(|(x, y)| x.plus(y.scaled(-1.0)).scaled(2.0)).collect();
@@ -221,12 +228,12 @@ impl Channel {
         [growth, first].into_iter().chain(u).chain(v).collect()
     }
 
-    fn readout(&self, length: Option<usize>) -> Vec<Vec<Complex>> {
+    fn readout(&self, length: usize) -> Vec<Vec<Complex>> {
         let n = self.a.len();
         let twice = |c: &[Complex]| -> Vec<Complex> { c.iter().map(|x| Complex(2.0 * x.0, -2.0 * x.1)).collect() };
-        let Some(length) = length.filter(|&length| length > 0) else {
+        if length == 0 {
             return self.c.iter().map(|c| twice(c)).collect();
-        };
+        }
         // Over real parts, then imaginary parts: Cᵀ = (I - Ā^length)⁻ᵀ·C̃ᵀ.
         let (m, count) = (2 * n, self.c.len());
         let mut matrix = power(self.transition(), length, m);
@@ -236,7 +243,9 @@ impl Channel {
         let part = |i: usize, k: usize| if i < n { rows[k][i].0 } else { rows[k][i - n].1 };
         let stored = (0..m * count).map(|i| part(i / count, i % count)).collect();
         let found = solve(transposed(&matrix, m), stored, m);
-        (0..count).map(|k| (0..n).map(|i| Complex(found[i * count + k], found[(i + n) * count + k])).collect()).collect()
+        (0..count)
+            .map(|k| (0..n).map(|i| Complex(found[i * count + k], found[(i + n) * count + k])).collect())
+            .collect()
     }
 
     /// `Ā` over real parts, then imaginary parts, `[2n, 2n]`.
