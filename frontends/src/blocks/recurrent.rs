@@ -50,9 +50,9 @@ impl ModelBuilder<'_> {
         let state = format!("{name}.convolution");
         let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
         let all = self.builder.concat(1, &[&before, x]);
-        if let Some(last) = &self.context.last {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1) + 1.0;
-            let kept = last.reshape([rows, 1.into()]) + offsets;
+        if let Some(own) = &self.context.count {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1);
+            let kept = own.reshape([rows, 1.into()]) + offsets;
             self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
         }
         let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
@@ -96,11 +96,11 @@ impl ModelBuilder<'_> {
 
     /// Ones for tokens and zeros for padding, `f32[b, s]`; nothing where nothing is padding.
     pub(super) fn real_tokens(&self) -> Option<Value> {
-        let real = match (&self.context.mask, &self.context.last) {
+        let real = match (&self.context.mask, &self.context.count) {
             (Some(mask), _) => mask.clone(),
-            (None, Some(last)) => {
+            (None, Some(count)) => {
                 let place = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-                place.binary(BinaryOp::Le, &last.reshape([last.dim(0), Dim::from(1)]))
+                place.binary(BinaryOp::Lt, &count.reshape([count.dim(0), Dim::from(1)]))
             }
             (None, None) => return None,
         };
