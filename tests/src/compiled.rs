@@ -99,12 +99,7 @@ pub fn step(session: &mut Session, tokens: &[u32], past: usize) -> Result<Vec<f3
 ///
 /// # Errors
 /// Those of the runtime.
-pub fn step_of(
-    session: &mut Session,
-    tokens: &[u32],
-    past: usize,
-    length: usize,
-) -> Result<Vec<f32>, RunError> {
+pub fn step_of(session: &mut Session, tokens: &[u32], past: usize, length: usize) -> Result<Vec<f32>, RunError> {
     let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
     let (shape, past, last) = ([1, ids.len()], [past as i32], [ids.len() as i32 - 1]);
     let mut inputs = vec![

@@ -1,7 +1,7 @@
 //! What every layer of a pass sees, and how an entry reads the sequence.
 
 use castiron_ir::op::{BinaryOp, Extent};
-use castiron_ir::{DType, Dim, Type, Value};
+use castiron_ir::{Builder, DType, Dim, Type, Value};
 
 use super::{ModelBuilder, RotaryTables};
 
@@ -12,8 +12,8 @@ pub struct Context {
     pub mask: Option<Value>,
     /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
     pub past: Option<Value>,
-    /// `i32[b]`: how many of the tokens that are read are each row's own. What follows is padding.
-    pub count: Option<Value>,
+    /// What each row's own tokens are, where layers remember all that they read.
+    pub own: Option<Own>,
     /// Rotation angles of queries and keys; an attention says which table it takes.
     pub rotary: Vec<RotaryTables>,
     /// Added to the scores of every self-attention: broadcasts to `[b, g, r, s, t]`.
@@ -24,6 +24,25 @@ pub struct Context {
     pub relative: Option<Value>,
     /// What cross-attention sees.
     pub source: Option<Source>,
+}
+
+/// The tokens of a continuation that are each row's own. What follows them is padding.
+#[derive(Clone)]
+pub struct Own {
+    /// `i32[b]`: how many they are.
+    pub count: Value,
+    /// `f32[b,s]`: ones for them, zeros for padding.
+    pub real: Value,
+    /// `bool[b]`: whether a row has begun before.
+    pub goes_on: Value,
+}
+
+impl Own {
+    fn new(builder: &Builder, count: Value, past: &Value) -> Own {
+        let place = builder.iota([Dim::from(1), Dim::symbol("s")], 1);
+        let real = place.binary(BinaryOp::Lt, &count.reshape([count.dim(0), Dim::from(1)])).cast(DType::F32);
+        Own { count, real, goes_on: past.binary(BinaryOp::Gt, &past.constant(0.0)) }
+    }
 }
 
 /// The sequence that an encoder has read.
@@ -44,7 +63,7 @@ impl Context {
         self.mask
             .iter()
             .chain(&self.past)
-            .chain(&self.count)
+            .chain(self.own.iter().flat_map(|own| [&own.count, &own.real, &own.goes_on]))
             .chain(&self.bias)
             .chain(self.distances.iter().flatten())
             .chain(&self.relative)
@@ -60,7 +79,11 @@ impl Context {
         Context {
             mask: self.mask.as_ref().map(&mut next),
             past: self.past.as_ref().map(&mut next),
-            count: self.count.as_ref().map(&mut next),
+            own: self.own.as_ref().map(|own| Own {
+                count: next(&own.count),
+                real: next(&own.real),
+                goes_on: next(&own.goes_on),
+            }),
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
             relative: self.relative.as_ref().map(&mut next),
@@ -136,8 +159,8 @@ impl ModelBuilder<'_> {
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
         let length = if further.length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
-        let count = further.count.then(|| self.input("count", Type::i32(["b"])));
-        let context = Context { past: Some(past), count, ..self.context.clone() };
+        let own = further.count.then(|| Own::new(&self.builder, self.input("count", Type::i32(["b"])), &past));
+        let context = Context { past: Some(past), own, ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length, types: None }, last)
     }
 

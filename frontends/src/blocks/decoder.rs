@@ -4,7 +4,10 @@ use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
-use super::{Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens};
+use super::{
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size,
+    Tokens,
+};
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
 #[derive(Clone, Debug)]

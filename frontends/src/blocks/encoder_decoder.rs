@@ -7,7 +7,10 @@
 use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{BuildError, DType, Dim, Entry, Type, Value};
 
-use super::{Context, Cross, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, RelativeBias, Scores, Size, Source, Tokens};
+use super::{
+    Context, Cross, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling,
+    RelativeBias, Scores, Size, Source, Tokens,
+};
 
 /// Name of the state that holds the mask of the source, `i32[b, e]`.
 const SOURCE_MASK: &str = "source_mask";

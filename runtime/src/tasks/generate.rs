@@ -258,8 +258,7 @@ impl<'a> Rows<'a> {
             let token = |text: &Vec<u32>, i: usize| text.get(start + i).map_or(0, |&t| t as i32);
             let ids: Vec<i32> = texts.iter().flat_map(|text| (0..piece).map(move |i| token(text, i))).collect();
             let past = vec![start as i32; rows];
-            let count: Vec<i32> =
-                texts.iter().map(|text| text.len().saturating_sub(start).min(piece) as i32).collect();
+            let count: Vec<i32> = texts.iter().map(|text| text.len().saturating_sub(start).min(piece) as i32).collect();
             let last: Vec<i32> = count.iter().map(|&count| (count - 1).max(0)).collect();
             let ends_here = |row: usize| (start..start + piece).contains(&(texts[row].len() - 1));
             self.scores.run(session, [rows, piece], [&ids, &past, &last, &self.length, &count], ends_here)?;
