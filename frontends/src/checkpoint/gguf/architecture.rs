@@ -53,6 +53,8 @@ pub(super) enum Field {
     Always(&'static str, Constant),
     /// `head_dim`
     Heads,
+    /// No heads at all.
+    NoHeads,
     /// The three widths of a head of latent attention, and a key head for each head.
     LatentHeads,
     /// Rotary positions, and the share of a head's channels that turn.
@@ -187,7 +189,7 @@ impl Reader<'_> {
 
     fn sizes(&self) -> Result<Sizes, GgufError> {
         let width = self.keys.required_size(&self.key("embedding_length"))?;
-        if !self.architecture.fields.iter().copied().flatten().any(|field| matches!(field, Field::Heads)) {
+        if self.architecture.fields.iter().copied().flatten().any(|field| matches!(field, Field::NoHeads)) {
             return Ok(Sizes { width, heads: 1, kv_heads: 1, head_dim: width, value_dim: width, rotary: width });
         }
         let heads = self.keys.required_size(&self.key("attention.head_count"))?;
@@ -244,6 +246,7 @@ impl Reader<'_> {
                 self.keys.flag(&self.key(key))?.into_iter().for_each(|flag| put(hf, flag.into()));
             }
             Field::Zero(key) => self.require(key, 0)?,
+            Field::NoHeads => self.require("attention.head_count", 0)?,
             Field::Only(key, size) => self.require(key, size)?,
             Field::Known(key) => drop(self.keys.size(&self.key(key))?),
             Field::Present(tensor, hf) => put(hf, self.find(tensor).is_some().into()),

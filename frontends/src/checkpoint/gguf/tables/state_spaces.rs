@@ -2,7 +2,7 @@
 
 use super::super::architecture::{Architecture, Change, Field};
 use super::SILU;
-use Field::{Flag, Known, Number, Present, Size, Zero};
+use Field::{Flag, Known, Number, Present, Size};
 
 pub(super) const MAMBA: Architecture = Architecture {
     name: "mamba",
@@ -21,7 +21,7 @@ pub(super) const MAMBA: Architecture = Architecture {
             Flag("ssm.dt_b_c_rms", "dt_b_c_rms"),
             Known("context_length"),
             Known("feed_forward_length"),
-            Zero("attention.head_count"),
+            Field::NoHeads,
             Present("blk.0.ssm_conv1d.bias", "use_conv_bias"),
             Present("blk.0.ssm_in.bias", "use_bias"),
         ],
