@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, Mamba, ModelBuilder, ShortConvolution};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// A gated convolution over a few tokens.
+    ShortConvolution(ShortConvolution),
     /// Nothing, not even a residual.
     None,
 }
@@ -27,12 +29,19 @@ impl From<Mamba> for Mixer {
     }
 }
 
+impl From<ShortConvolution> for Mixer {
+    fn from(convolution: ShortConvolution) -> Mixer {
+        Mixer::ShortConvolution(convolution)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
             Mixer::None => return None,
         })
     }

@@ -31,6 +31,7 @@ mod relative;
 mod rotary;
 mod runs;
 mod scope;
+mod short_convolution;
 mod size;
 
 pub use alibi::Alibi;
@@ -54,4 +55,5 @@ pub use pooling::{Pooling, PoolingLayer, PoolingMode};
 pub use relative::{FARTHEST, RelativeBias};
 pub use rotary::{DynamicNtk, Growth, Rotary, RotaryTables};
 pub use scope::ModelBuilder;
+pub use short_convolution::ShortConvolution;
 pub use size::Size;

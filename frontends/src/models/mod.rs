@@ -22,6 +22,7 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
 mod mistral;
@@ -85,6 +86,8 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
