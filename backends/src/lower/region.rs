@@ -20,6 +20,8 @@ pub(super) type Targets = HashMap<ValueId, ValueView>;
 /// A region while it is lowered.
 pub(super) struct Scope<'a> {
     pub region: &'a Region,
+    /// The fused ops of scans, by their places.
+    pub recurrences: HashMap<usize, Op>,
     /// Nodes that use each value.
     pub uses: Vec<Vec<usize>>,
     /// Where each value lies, once it is known.
@@ -92,9 +94,10 @@ impl Lowering<'_> {
         arguments: Vec<ValueView>,
         targets: Targets,
     ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
-        let region = &*as_scans(region)?;
+        let (region, recurrences) = as_scans(region)?;
+        let region = &*region;
         let views = vec![None; region.value_count()];
-        let mut scope = Scope { region, uses: region.uses(), views, targets };
+        let mut scope = Scope { region, recurrences, uses: region.uses(), views, targets };
         self.aim_at_states(&mut scope)?;
         scope.aim();
         for (&argument, view) in region.arguments.iter().zip(arguments) {
