@@ -2,6 +2,8 @@
 //! experts after its first layers.
 //! Sources: arXiv:2511.23404; transformers `models/{lfm2,lfm2_moe}`.
 
+use castiron_ir::op::UnaryOp;
+
 use super::family::{Family, Head, Request};
 use super::sparse::{self, Mixture};
 use super::{ModelError, layer_types, rope};
@@ -45,6 +47,9 @@ const UNREAD: &[&str] = &[
     "use_pos_enc",
 ];
 
+/// Width that no perceptron has.
+const WIDEST: usize = 1 << 31;
+
 /// A layer with attention for each truth, others with convolutions, all with perceptrons.
 fn decoder(request: &Request<'_>, inner: Size, attends: &[bool]) -> Result<Decoder, ModelError> {
     let (config, tensors) = (request.config, request.tensors);
@@ -73,7 +78,7 @@ fn decoder(request: &Request<'_>, inner: Size, attends: &[bool]) -> Result<Decod
     let mlp = FeedForward::Gated(GatedMlp {
         width: width.clone(),
         inner,
-        activation: config.activation_of("hidden_act", "silu")?,
+        activation: UnaryOp::Silu,
         gate: Gate::Separate(["w1", "w3"]),
         down: "w2",
         bias: false,
@@ -141,9 +146,9 @@ fn dense_width(config: &ConfigReader<'_>) -> Result<Size, ConfigError> {
     }
     // Truncated as Python does.
     let adjusted = (2.0 * stated as f64 / 3.0) as usize;
-    let adjusted = factor.map_or(adjusted, |f| ((f * adjusted as f64) as usize).next_multiple_of(multiple));
+    let adjusted = factor.map_or(adjusted, |f| ((f * adjusted as f64) as usize).min(WIDEST).next_multiple_of(multiple));
     match adjusted {
-        0 => Err(config.invalid(key, "a width of which two thirds are left")),
+        0 | WIDEST.. => Err(config.invalid(key, "a width of which two thirds are left, below 2^31")),
         _ => Ok(Size::new(adjusted, format!("{key}, adjusted"))),
     }
 }
