@@ -66,6 +66,16 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether the only result of a node is read by scans alone, which take weights as they lie.
+    fn only_scans_read(&self, node: &Node) -> bool {
+        let [result] = node.results[..] else { return false };
+        let reads = |&user: &usize| match &self.region.nodes[user].op {
+            Op::Scan(scan) => !self.region.nodes[user].operands[..scan.carried].contains(&result),
+            _ => false,
+        };
+        self.uses[result.index()].iter().all(reads) && !self.region.results.contains(&result)
+    }
+
     /// Whether one node uses a value, and nothing else.
     pub fn is_used_once(&self, value: ValueId) -> bool {
         self.uses[value.index()].len() == 1 && !self.region.results.contains(&value)
@@ -119,6 +129,10 @@ impl Lowering<'_> {
             Op::Cluster(cluster) => {
                 let operands = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
                 let body = Body::new(&cluster.body, operands, self.index.as_ref())?;
+                if body.known[body.region.results[0].index()] && scope.only_scans_read(node) {
+                    scope.views[result.index()] = Some(self.operand(&body, body.region.results[0])?);
+                    return Ok(());
+                }
                 let targets = self.destinations(scope, &node.results, &body)?;
                 if let Some(op) = linear_recurrence_of(&body, cluster.kind) {
                     self.linear_recurrence(&body, op, &targets[0], steps)?;

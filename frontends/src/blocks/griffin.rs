@@ -1,6 +1,6 @@
 //! The recurrent block of Griffin and Hawk (arXiv:2402.19427).
 
-use castiron_ir::op::{BinaryOp, Dot, LinearRecurrence, UnaryOp};
+use castiron_ir::op::{BinaryOp, Dot, UnaryOp};
 use castiron_ir::{DType, Dim, Type, Value};
 
 use super::{LinearKind, ModelBuilder, Size};
@@ -25,8 +25,10 @@ pub struct Griffin {
 
 impl ModelBuilder<'_> {
     /// The recurrent block: a convolution and an RG-LRU in one branch, an activation in the other.
+    ///
+    /// Padding before and after whole sequences is taken for tokens, as in transformers.
     pub fn griffin(&self, name: &str, x: &Value, griffin: &Griffin) -> Value {
-        let m = &self.scope(name);
+        let m = &self.scope(name).without_mask();
         let Griffin { width, inner, taps, activation, .. } = griffin;
         let gate = m.linear("linear_y", x, [width, inner], LinearKind::BIASED).unary(*activation);
         let u = m.linear("linear_x", x, [width, inner], LinearKind::BIASED);
@@ -41,7 +43,7 @@ impl ModelBuilder<'_> {
         let (b, s, d) = (u.dim(0), u.dim(1), u.dim(2));
         let input = u * self.head_gate("input_gate", u, griffin);
         let rate = self.param("recurrent_param", &[&griffin.inner]).unary(UnaryOp::Softplus) * -SHARPNESS;
-        let log_decay = self.head_gate("recurrent_gate", u, griffin) * rate;
+        let log_decay = self.without_padding(&(self.head_gate("recurrent_gate", u, griffin) * rate));
         let decay = log_decay.unary(UnaryOp::Exp);
         let kept = (log_decay * 2.0).unary(UnaryOp::Exp);
         let share = (kept.constant(1.0) - kept).unary(UnaryOp::Sqrt);
@@ -50,12 +52,15 @@ impl ModelBuilder<'_> {
             position = position + past.reshape([b.clone(), 1.into(), 1.into()]);
         }
         let is_first = position.binary(BinaryOp::Eq, &position.constant(0.0));
-        let input = input * is_first.select(&share.constant(1.0), &share);
-        let initial = self.recurrent("recurrence", Type::new(DType::F32, [b.clone(), d.clone()]));
-        let initial = initial.reshape([b, 1.into(), d]);
-        let h = decay.apply(LinearRecurrence { axis: 1 }, &[&input, &initial]);
-        self.remember_last("recurrence", &h);
-        h
+        let input = self.without_padding(&(input * is_first.select(&share.constant(1.0), &share)));
+        let initial = self.recurrent("recurrence", Type::new(DType::F32, [b, d]));
+        let results = self.builder.scan(1, [&[&initial], &[&decay, &input], &[]], |_, values| {
+            let [h, decay, input] = values else { unreachable!("as many values as operands") };
+            let h = h * decay + input;
+            vec![h.clone(), h]
+        });
+        self.remember("recurrence", &results[0]);
+        results[1].clone()
     }
 
     /// `σ(u·W + w)` of each head's own channels of `[b, s, d]`, with a matrix for each head.

@@ -35,27 +35,10 @@ impl From<Mamba> for Mixer {
     }
 }
 
-impl From<Griffin> for Mixer {
-    fn from(griffin: Griffin) -> Mixer {
-        Mixer::Griffin(griffin)
-    }
-}
-
-impl From<Lightning> for Mixer {
-    fn from(lightning: Lightning) -> Mixer {
-        Mixer::Lightning(lightning)
-    }
-}
-
-impl From<Mlstm> for Mixer {
-    fn from(mlstm: Mlstm) -> Mixer {
-        Mixer::Mlstm(mlstm)
-    }
-}
-
-impl From<ShortConvolution> for Mixer {
-    fn from(convolution: ShortConvolution) -> Mixer {
-        Mixer::ShortConvolution(convolution)
+impl Mixer {
+    /// Whether it keeps a state of constant size, into which all goes that is read.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Mixer::Attention(_) | Mixer::None)
     }
 }
 

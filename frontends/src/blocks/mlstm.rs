@@ -7,6 +7,9 @@ use super::decoder::soft_capped;
 use super::recurrent::Heads;
 use super::{LinearKind, ModelBuilder, Norm, Size};
 
+/// The logarithm of the share of what has none is less by this than any.
+const NEVER: f64 = 1e30;
+
 /// A mixer of tokens whose heads each keep a matrix of `key_dim` by `value_dim` numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlstm {
@@ -98,13 +101,20 @@ impl ModelBuilder<'_> {
     /// far, `m ← max(ln f + m, ĩ)`; and the logarithm of the decay of what is held in units of `e^m`.
     fn stabilised(&self, input: &Value, log_forget: &Value) -> [Value; 2] {
         let initial = self.recurrent("stabiliser", Type::new(DType::F32, [input.dim(0), input.dim(2)]));
-        let results = self.builder.scan(1, [&[&initial], &[input, log_forget], &[]], |_, values| {
+        let log_forget = self.without_padding(log_forget);
+        let input = match self.real_tokens() {
+            Some(real) => {
+                self.without_padding(input) + ((real - 1.0) * NEVER).reshape([input.dim(0), input.dim(1), 1.into()])
+            }
+            None => input.clone(),
+        };
+        let results = self.builder.scan(1, [&[&initial], &[&input, &log_forget], &[]], |_, values| {
             let [most, input, log_forget] = values else { unreachable!("as many values as operands") };
             let moved = most + log_forget;
             let most = moved.binary(BinaryOp::Max, input);
             vec![most.clone(), most.clone(), moved - most]
         });
-        self.remember_last("stabiliser", &results[1]);
+        self.remember("stabiliser", &results[0]);
         [results[1].clone(), results[2].clone()]
     }
 }

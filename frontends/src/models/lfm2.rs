@@ -68,13 +68,13 @@ fn decoder(request: &Request<'_>, inner: Size, attends: &[bool]) -> Result<Decod
         max_positions: config.size("max_position_embeddings")?.unwrap_or(128_000),
     };
     let rotary = vec![rope::rotary(config, &rotary)?];
-    let attention = ("self_attn", Mixer::from(attention));
+    let attention = ("self_attn", Mixer::Attention(attention));
     let convolution = ShortConvolution {
         width: width.clone(),
         taps: Size::new(config.size("conv_L_cache")?.unwrap_or(3), "conv_L_cache"),
         bias: config.flag("conv_bias", false)?,
     };
-    let convolution = ("conv", Mixer::from(convolution));
+    let convolution = ("conv", Mixer::ShortConvolution(convolution));
     let mlp = FeedForward::Gated(GatedMlp {
         width: width.clone(),
         inner,

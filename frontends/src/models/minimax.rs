@@ -59,7 +59,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     for (layer, kind) in model.layers.iter_mut().zip(kinds) {
         layer.attention_mut().window = window;
         if kind == 1 {
-            layer.mixer.1 = Mixer::from(lightning.clone());
+            layer.mixer.1 = Mixer::Lightning(lightning.clone());
         }
         layer.feed_forward = ("block_sparse_moe", experts.clone());
         layer.adds_to_norm = true;

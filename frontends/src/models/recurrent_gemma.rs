@@ -45,7 +45,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
         return Err(config.invalid("rope_parameters", "rotary positions of the type `default`").into());
     }
     let rotary = rope::rotary(config, &rotary)?;
-    let mixers = [Mixer::from(griffin(config, &width, activation)?), Mixer::from(attention)];
+    let mixers = [Mixer::Griffin(griffin(config, &width, activation)?), Mixer::Attention(attention)];
     let mlp = FeedForward::Gated(GatedMlp {
         width: width.clone(),
         inner: half_of(config, "intermediate_size")?,

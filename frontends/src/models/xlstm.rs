@@ -5,7 +5,7 @@ use castiron_ir::op::UnaryOp;
 
 use super::family::{Family, Head, Request};
 use super::{ModelError, sparse};
-use crate::blocks::{Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, Mlstm, Norm, Scores, Size};
+use crate::blocks::{Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, Mixer, Mlstm, Norm, Scores, Size};
 use crate::config::{ConfigError, ConfigReader};
 
 pub(super) const FAMILY: Family = Family {
@@ -51,7 +51,8 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     });
     let mlstm = mlstm(config, &width, [joint, bias], norm.eps)?;
     let in_layers = Norm { bias, ..norm.clone() };
-    let layer = Layer::pre_norm(("mlstm_layer", mlstm), ("ffn", mlp), ["norm_mlstm", "norm_ffn"], &in_layers);
+    let layer =
+        Layer::pre_norm(("mlstm_layer", Mixer::Mlstm(mlstm)), ("ffn", mlp), ["norm_mlstm", "norm_ffn"], &in_layers);
     let (blocks, layers) = (config.get("num_blocks").is_some(), "num_hidden_layers");
     config.disregard(&[layers]);
     let cap = config.positive("output_logit_soft_cap")?.unwrap_or(30.0);
