@@ -70,6 +70,9 @@ class Case:
     samples: Samples | None = None
     """What `text.json` holds, if the folder has one."""
 
+    beams: bool = True
+    """Whether transformers' search with beams takes the model's states along, so that the folder holds its tokens."""
+
     fewest_distinct: int = 6
     """How many tokens of a generated text differ at least, or a broken cache would not show."""
 

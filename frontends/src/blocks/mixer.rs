@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, Griffin, Lightning, Mamba, Mlstm, ModelBuilder, ShortConvolution};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,14 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// A gated linear recurrence.
+    Griffin(Griffin),
+    /// Linear attention that forgets at constant rates.
+    Lightning(Lightning),
+    /// An LSTM with a matrix for a memory.
+    Mlstm(Mlstm),
+    /// A gated convolution over a few tokens.
+    ShortConvolution(ShortConvolution),
     /// Nothing, not even a residual.
     None,
 }
@@ -40,6 +48,10 @@ impl ModelBuilder<'_> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
+            Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
+            Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
+            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
             Mixer::None => return None,
         })
     }

@@ -7,7 +7,7 @@ use castiron_ir::op::{Gather, LinearAttention, StateWrite, UnaryOp};
 use castiron_ir::{DType, Dim, Type, Value};
 
 use super::context::Own;
-use super::{ModelBuilder, Size};
+use super::{Context, ModelBuilder, Size};
 
 /// The sequences of linear attention, as the op [`LinearAttention`] defines them.
 pub(super) struct Heads<'a> {
@@ -44,19 +44,19 @@ impl ModelBuilder<'_> {
         }
     }
 
+    /// The same builder for a mixer that takes padding before and after whole sequences for tokens, as the reference
+    /// does.
+    pub(super) fn without_mask(&self) -> Self {
+        self.with_context(Context { mask: None, ..self.context.clone() })
+    }
+
     /// A convolution of each channel along time, of a token and those before it, over `[b, s, d]` with the
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
         let m = self.scope(name);
-        let (rows, count) = (x.dim(0), taps.value());
-        let state = format!("{name}.convolution");
-        let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
-        let all = self.builder.concat(1, &[&before, x]);
-        if let Some(own) = &self.context.own {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1);
-            let kept = own.count.reshape([rows, 1.into()]) + offsets;
-            self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
-        }
+        let count = taps.value();
+        let all =
+            if count == 1 { x.clone() } else { self.after_the_last(&format!("{name}.convolution"), x, count - 1) };
         let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
         let tap = |j: usize| {
             let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
@@ -64,6 +64,20 @@ impl ModelBuilder<'_> {
         };
         let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
         if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// A sequence `[b, s, d]` behind its `count` last vectors before it, `[b, count + s, d]`. The layer remembers them
+    /// as `name`.
+    fn after_the_last(&self, name: &str, x: &Value, count: usize) -> Value {
+        let rows = x.dim(0);
+        let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
+        let all = self.builder.concat(1, &[&before, x]);
+        if let Some(own) = &self.context.own {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1);
+            let kept = own.count.reshape([rows, 1.into()]) + offsets;
+            self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+        }
+        all
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.

@@ -22,8 +22,10 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
+mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -36,6 +38,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen_moe;
+mod recurrent_gemma;
 mod roberta;
 mod rope;
 mod smollm3;
@@ -43,6 +46,7 @@ mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlstm;
 
 use std::collections::BTreeMap;
 
@@ -85,9 +89,12 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
+    &minimax::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
@@ -102,6 +109,7 @@ const FAMILIES: &[&Family] = &[
     &qwen3::FAMILY,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &recurrent_gemma::FAMILY,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
@@ -111,6 +119,7 @@ const FAMILIES: &[&Family] = &[
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &xlstm::FAMILY,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
