@@ -2,13 +2,15 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, GatedDelta, Mamba, ModelBuilder};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Every token sees all others, or those before it.
     Attention(Attention),
+    /// A gated delta network.
+    GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
     /// Nothing, not even a residual.
@@ -18,6 +20,12 @@ pub enum Mixer {
 impl From<Attention> for Mixer {
     fn from(attention: Attention) -> Mixer {
         Mixer::Attention(attention)
+    }
+}
+
+impl From<GatedDelta> for Mixer {
+    fn from(delta: GatedDelta) -> Mixer {
+        Mixer::GatedDelta(delta)
     }
 }
 
@@ -32,6 +40,7 @@ impl ModelBuilder<'_> {
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
+            Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
             Mixer::None => return None,
         })

@@ -46,22 +46,28 @@ impl ModelBuilder<'_> {
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
         let m = self.scope(name);
-        let (rows, count) = (x.dim(0), taps.value());
-        let state = format!("{name}.convolution");
-        let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
+        let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
+        let sum = self.convolved_in_time(&format!("{name}.convolution"), x, &weight);
+        if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// The same with a given weight `[d, 1, taps]`, without a bias. The layer remembers what it reads again as
+    /// `state`.
+    pub(super) fn convolved_in_time(&self, state: &str, x: &Value, weight: &Value) -> Value {
+        let (rows, channels) = (x.dim(0), x.dim(2));
+        let count = weight.dim(2).as_constant().map_or(1, |taps| taps as usize);
+        let before = self.recurrent(state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), channels.clone()]));
         let all = self.builder.concat(1, &[&before, x]);
         if let Some(last) = &self.context.last {
             let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1) + 1.0;
             let kept = last.reshape([rows, 1.into()]) + offsets;
-            self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+            self.remember(state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
         }
-        let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
         let tap = |j: usize| {
-            let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
+            let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
             all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
         };
-        let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
-        if bias { sum + m.param("bias", &[d]) } else { sum }
+        (1..count).map(tap).fold(tap(0), |a, b| a + b)
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.

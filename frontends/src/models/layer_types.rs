@@ -1,11 +1,13 @@
-//! Which layers see only what is near.
+//! Which layers see only what is near, and which have linear attention.
 
 use serde_json::Value;
 
 use crate::config::{ConfigError, ConfigReader};
 
-/// Names of the types.
+/// Names of the types of layers that all have attention.
 pub(super) const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+/// Names of the types of layers, some of which have linear attention.
+const HYBRID: [&str; 2] = ["full_attention", "linear_attention"];
 
 /// Whether each of `count` layers slides a window over the tokens: what `layer_types` says, or else the rule
 /// that the family had before configs said it.
@@ -17,12 +19,38 @@ pub(super) fn sliding(
     count: usize,
     rule: impl Fn(usize) -> bool,
 ) -> Result<Vec<bool>, ConfigError> {
-    let Some(list) = config.get("layer_types") else { return Ok((0..count).map(rule).collect()) };
-    let is_sliding = |kind: &Value| match kind.as_str() {
-        Some(name) => KINDS.iter().position(|&kind| kind == name).map(|at| at == 1),
+    second(config, "layer_types", KINDS, count, rule)
+}
+
+/// Whether each of `count` layers has linear attention: what `layer_types` says, or else a rule.
+///
+/// # Errors
+/// As [`sliding`].
+pub(super) fn linear(
+    config: &ConfigReader<'_>,
+    count: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, ConfigError> {
+    second(config, "layer_types", HYBRID, count, rule)
+}
+
+/// Whether each of `count` layers is of the second of two kinds: what the list at a key says, or else a rule.
+///
+/// # Errors
+/// A list of another length, or with another type of layer.
+pub(super) fn second(
+    config: &ConfigReader<'_>,
+    key: &str,
+    kinds: [&str; 2],
+    count: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, ConfigError> {
+    let Some(list) = config.get(key) else { return Ok((0..count).map(rule).collect()) };
+    let is_second = |kind: &Value| match kind.as_str() {
+        Some(name) => kinds.iter().position(|&kind| kind == name).map(|at| at == 1),
         None => None,
     };
-    let types: Option<Vec<bool>> = list.as_array().and_then(|list| list.iter().map(is_sliding).collect());
-    let expected = format!("a list of {count} out of {KINDS:?}");
-    types.filter(|types| types.len() == count).ok_or_else(|| config.invalid("layer_types", &expected))
+    let types: Option<Vec<bool>> = list.as_array().and_then(|list| list.iter().map(is_second).collect());
+    let expected = format!("a list of {count} out of {kinds:?}");
+    types.filter(|types| types.len() == count).ok_or_else(|| config.invalid(key, &expected))
 }

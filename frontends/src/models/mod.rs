@@ -21,6 +21,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod kimi_linear;
 mod layer_types;
 mod llama;
 mod mamba;
@@ -30,11 +31,13 @@ mod modernbert;
 mod mpnet;
 mod nomic_bert;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod qwen_moe;
 mod roberta;
 mod rope;
@@ -85,6 +88,7 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &kimi_linear::FAMILY,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
@@ -95,11 +99,15 @@ const FAMILIES: &[&Family] = &[
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
+    &olmo_hybrid::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_next::DENSE,
+    &qwen3_next::MIXTURE,
+    &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
     &roberta::CAMEMBERT,
