@@ -1,4 +1,7 @@
-"""Gated delta networks: Qwen3-Next, Qwen3.5, OLMo-Hybrid, Kimi Linear."""
+"""Gated delta networks: Qwen3-Next, Qwen3.5, OLMo-Hybrid, Kimi Linear.
+
+What a head reads of its state is normalised, however small it is. Epsilons are large, or that would magnify rounding.
+"""
 
 from safetensors_case import SafetensorsCase
 
@@ -14,6 +17,7 @@ SMALL = dict(
     linear_value_head_dim=7,
     linear_num_key_heads=2,
     linear_num_value_heads=4,
+    rms_norm_eps=3e-3,
     bos_token_id=None,
     eos_token_id=None,
     pad_token_id=0,
@@ -26,8 +30,8 @@ TWO_LAYERS = dict(num_hidden_layers=2, layer_types=["full_attention", "linear_at
 LASTING = {"A_log": -1.0}
 """Factors of the parameters that make states decay so slowly that a text's beginning shows at its end."""
 
-CALM = LASTING | {"q_norm": 0.2, "k_norm": 0.2}
-"""Factors that also keep scores from a few sharp choices, which would magnify rounding: one is added to these norms."""
+CALM = LASTING | {"q_norm": 0.2, "k_norm": 0.2, "layernorm": 0.3, "model.norm": 0.3}
+"""Factors that also keep down the weights of norms that one is added to, which would magnify rounding."""
 
 
 def family(prefix: str, stem: str, small: dict, factors: dict[str, float] = LASTING):
@@ -172,6 +176,7 @@ KIMI = dict(
     moe_intermediate_size=8,
     num_experts=6,
     num_experts_per_tok=3,
+    rms_norm_eps=3e-3,
     bos_token_id=None,
     eos_token_id=None,
     pad_token_id=0,
