@@ -165,6 +165,12 @@ impl<'a> ConfigReader<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether a key says `null`, where that is not the same as saying nothing.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.get(key);
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
     /// Notes keys that change nothing here, whatever their values.
     pub fn disregard(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));

@@ -2,13 +2,15 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Griffin, Lightning, Mamba, Mlstm, ModelBuilder, ShortConvolution};
+use super::{Attention, GatedDelta, Griffin, Lightning, Mamba, Mlstm, ModelBuilder, ShortConvolution};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Every token sees all others, or those before it.
     Attention(Attention),
+    /// A gated delta network.
+    GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
     /// A gated linear recurrence.
@@ -26,6 +28,12 @@ pub enum Mixer {
 impl From<Attention> for Mixer {
     fn from(attention: Attention) -> Mixer {
         Mixer::Attention(attention)
+    }
+}
+
+impl From<GatedDelta> for Mixer {
+    fn from(delta: GatedDelta) -> Mixer {
+        Mixer::GatedDelta(delta)
     }
 }
 
@@ -47,6 +55,7 @@ impl ModelBuilder<'_> {
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
+            Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
             Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
             Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
