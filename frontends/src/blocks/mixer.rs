@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, Mamba, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,14 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// Linear attention with gates.
+    Retention(Retention),
+    /// RWKV-4's means of values.
+    Rwkv4(Rwkv4),
+    /// RWKV-5's and -6's linear attention.
+    Rwkv6(Rwkv6),
+    /// RWKV-7's delta rule.
+    Rwkv7(Rwkv7),
     /// Nothing, not even a residual.
     None,
 }
@@ -27,12 +35,40 @@ impl From<Mamba> for Mixer {
     }
 }
 
+impl From<Retention> for Mixer {
+    fn from(retention: Retention) -> Mixer {
+        Mixer::Retention(retention)
+    }
+}
+
+impl From<Rwkv4> for Mixer {
+    fn from(rwkv4: Rwkv4) -> Mixer {
+        Mixer::Rwkv4(rwkv4)
+    }
+}
+
+impl From<Rwkv6> for Mixer {
+    fn from(rwkv6: Rwkv6) -> Mixer {
+        Mixer::Rwkv6(rwkv6)
+    }
+}
+
+impl From<Rwkv7> for Mixer {
+    fn from(rwkv7: Rwkv7) -> Mixer {
+        Mixer::Rwkv7(rwkv7)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Retention(retention) => self.retention(name, x, retention),
+            Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
+            Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),
+            Mixer::Rwkv7(rwkv7) => self.rwkv7(name, x, rwkv7),
             Mixer::None => return None,
         })
     }

@@ -45,16 +45,8 @@ impl ModelBuilder<'_> {
     /// A convolution of each channel along time, of a token and those before it, over `[b, s, d]` with the
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
-        let m = self.scope(name);
-        let (rows, count) = (x.dim(0), taps.value());
-        let state = format!("{name}.convolution");
-        let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
-        let all = self.builder.concat(1, &[&before, x]);
-        if let Some(last) = &self.context.last {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1) + 1.0;
-            let kept = last.reshape([rows, 1.into()]) + offsets;
-            self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
-        }
+        let (m, count) = (self.scope(name), taps.value());
+        let all = self.after_those_before(&format!("{name}.convolution"), x, count - 1);
         let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
         let tap = |j: usize| {
             let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
@@ -62,6 +54,28 @@ impl ModelBuilder<'_> {
         };
         let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
         if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// The vector before each of `x: [b, s, n]`; zeros before the first one. The layer remembers it as `name`.
+    pub(super) fn shifted(&self, name: &str, x: &Value) -> Value {
+        self.after_those_before(name, x, 1).slice(1, 0, x.dim(1))
+    }
+
+    /// Vectors `[b, s, n]` behind the `count` that stood before them, `[b, count + s, n]`; zeros before the first
+    /// one of a row. The layer remembers as many as `name`.
+    fn after_those_before(&self, name: &str, x: &Value, count: usize) -> Value {
+        let rows = x.dim(0);
+        if count == 0 {
+            return x.clone();
+        }
+        let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
+        let all = self.builder.concat(1, &[&before, x]);
+        if let Some(last) = &self.context.last {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1) + 1.0;
+            let kept = last.reshape([rows, 1.into()]) + offsets;
+            self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+        }
+        all
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.

@@ -12,6 +12,7 @@ mod distilbert;
 mod electra;
 mod falcon;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -36,8 +37,12 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen_moe;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod smollm3;
 mod sparse;
 mod stablelm;
@@ -102,9 +107,15 @@ const FAMILIES: &[&Family] = &[
     &qwen3::FAMILY,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
