@@ -37,7 +37,7 @@ struct Kind {
 }
 
 const RETENTION: Kind =
-    Kind { gated: false, heads: 8, expand: [1.0, 2.0], hidden_ratio: 2.0, unused: &["use_short_conv", "conv_size"] };
+    Kind { gated: false, heads: 8, expand: [1.0, 2.0], hidden_ratio: 2.0, unused: &["use_short_conv"] };
 const GATED: Kind =
     Kind { gated: true, heads: 4, expand: [0.5, 1.0], hidden_ratio: 4.0, unused: &["use_gk", "use_gv"] };
 
@@ -58,6 +58,7 @@ fn read(request: &Request<'_>, kind: &Kind) -> Result<Decoder, ModelError> {
     let gated = config.flag("use_output_gate", true)?;
     let is_fused = gated && config.flag("fuse_norm", true)?;
     let weighted = config.flag("elementwise_affine", true)? && !config.is_null("elementwise_affine");
+    let taps = config.extent_or("conv_size", 4)?;
     let retention = Retention {
         width: width.clone(),
         value_dim: fla::head_width(config, [&width, &heads], ("expand_v", kind.expand[1]))?,
@@ -65,10 +66,7 @@ fn read(request: &Request<'_>, kind: &Kind) -> Result<Decoder, ModelError> {
             true => HeadDecay::OfToken { rank: Size::new(16, "16"), least: config.number("clamp_min")? },
             false => HeadDecay::Fixed,
         },
-        convolution: match kind.gated && config.flag("use_short_conv", false)? {
-            true => Some(config.extent_or("conv_size", 4)?),
-            false => None,
-        },
+        convolution: (kind.gated && config.flag("use_short_conv", false)?).then_some(taps),
         feature_map: feature_map(config)?,
         rotary: (!kind.gated).then_some(0),
         gated,
