@@ -24,8 +24,10 @@ FEATURE_MAPS = {
     "silu": F.silu,
     "swish": F.silu,
     "sqrelu": lambda x: torch.relu(x) ** 2,
-    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "relu2": lambda x: torch.relu(x) ** 2,
 }
+# RetNet takes functions by transformers' names, GLA by those of its package.
+GELU = {"retnet": F.gelu, "gla": lambda x: F.gelu(x, approximate="tanh")}
 
 
 def logits(config: Config, weights: Weights, ids: Tensor) -> Tensor:
@@ -153,7 +155,8 @@ class Model:
                 part = F.silu(F.conv1d(padded, taps, groups=taps.shape[0]).mT)
             parts[letter] = self.heads(part, heads if letter == "q" else kv_heads)
         q, k, v = parts.values()
-        q, k = map(FEATURE_MAPS[config["feature_map"]], (q, k))
+        name = config["feature_map"]
+        q, k = map(GELU[self.kind] if name == "gelu" else FEATURE_MAPS[name], (q, k))
         if self.kind == "retnet":
             q, k = turned(q), turned(k)
             gamma = 1 - 2.0 ** (-5 - torch.arange(heads, dtype=x.dtype))

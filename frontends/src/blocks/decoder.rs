@@ -4,7 +4,10 @@ use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
-use super::{Alibi, Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens};
+use super::{
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size,
+    Tokens,
+};
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
 #[derive(Clone, Debug)]
@@ -126,7 +129,11 @@ impl Decoder {
             vec![("logits", self.logits(&m, &x))]
         })?;
         let step = ModelBuilder::entry("step", tensors, |m| {
-            let (m, tokens, last) = m.next_tokens(self.rotary.iter().any(|rotary| rotary.growth.is_some()));
+            let further = FurtherInputs {
+                length: self.rotary.iter().any(|rotary| rotary.growth.is_some()),
+                count: self.layers.iter().any(|layer| layer.mixer.1.remembers()),
+            };
+            let (m, tokens, last) = m.next_tokens(further);
             let x = self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
             let logits = self.logits(&m, &self.normalised(&m, &x));
             let best = logits.arg_max_last();

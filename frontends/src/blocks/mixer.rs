@@ -59,6 +59,13 @@ impl From<Rwkv7> for Mixer {
     }
 }
 
+impl Mixer {
+    /// Whether it keeps a state of constant size, into which all goes that is read.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Mixer::Attention(_) | Mixer::None)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {

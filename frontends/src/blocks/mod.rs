@@ -40,7 +40,7 @@ mod token_shift;
 
 pub use alibi::Alibi;
 pub use attention::{Attention, HeadNormScope, HeadNorms, Projections};
-pub use context::{Context, Source, Tokens};
+pub use context::{Context, FurtherInputs, Source, Tokens};
 pub use convolution::Convolution;
 pub use decoder::{Decoder, Scores, SequenceHead};
 pub use dense::{Gate, GatedMlp, Layout, LinearKind, Mlp, Norm, NormWeight};

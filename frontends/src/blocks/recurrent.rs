@@ -3,9 +3,10 @@
 //! A state is zero where a row begins, and what stands for padding leaves it as it is, so that rows of
 //! different lengths share a batch.
 
-use castiron_ir::op::{BinaryOp, Gather, LinearAttention, StateWrite, UnaryOp};
+use castiron_ir::op::{Gather, LinearAttention, StateWrite, UnaryOp};
 use castiron_ir::{DType, Dim, Type, Value};
 
+use super::context::Own;
 use super::{ModelBuilder, Size};
 
 /// The sequences of linear attention, as the op [`LinearAttention`] defines them.
@@ -28,16 +29,17 @@ impl ModelBuilder<'_> {
     /// What a layer remembers of the tokens before these, `[b, …]`: zeros where a row begins.
     pub(super) fn recurrent(&self, name: &str, ty: Type) -> Value {
         let zeros = self.builder.scalar(ty.dtype, 0.0).broadcast(ty.shape.clone());
-        let Some(past) = &self.context.past else { return zeros };
-        let each_row = std::iter::once(past.dim(0)).chain(ty.shape[1..].iter().map(|_| Dim::from(1)));
-        let goes_on = past.binary(BinaryOp::Gt, &past.constant(0.0)).reshape(each_row.collect::<Vec<_>>());
-        goes_on.select(&self.kept_in_layer(name, ty), &zeros)
+        let Some(Own { goes_on, .. }) = &self.context.own else { return zeros };
+        let each_row = std::iter::once(goes_on.dim(0)).chain(ty.shape[1..].iter().map(|_| Dim::from(1)));
+        let before = goes_on.reshape(each_row.collect::<Vec<_>>()).select(&self.kept_in_layer(name, ty), &zeros);
+        // Written back at once, so that what carries it on can do so where it lies.
+        before.apply(StateWrite { state: self.layer_state(name) }, &[])
     }
 
     /// What the layer will remember of the name that [`ModelBuilder::recurrent`] was asked for; nothing where
     /// whole sequences are read.
     pub(super) fn remember(&self, name: &str, value: &Value) {
-        if self.context.past.is_some() {
+        if self.context.own.is_some() {
             value.apply(StateWrite { state: self.layer_state(name) }, &[]);
         }
     }
@@ -70,9 +72,9 @@ impl ModelBuilder<'_> {
         }
         let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
         let all = self.builder.concat(1, &[&before, x]);
-        if let Some(last) = &self.context.last {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1) + 1.0;
-            let kept = last.reshape([rows, 1.into()]) + offsets;
+        if let Some(own) = &self.context.own {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1);
+            let kept = own.count.reshape([rows, 1.into()]) + offsets;
             self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
         }
         all
@@ -110,14 +112,7 @@ impl ModelBuilder<'_> {
 
     /// Ones for tokens and zeros for padding, `f32[b, s]`; nothing where nothing is padding.
     pub(super) fn real_tokens(&self) -> Option<Value> {
-        let real = match (&self.context.mask, &self.context.last) {
-            (Some(mask), _) => mask.clone(),
-            (None, Some(last)) => {
-                let place = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-                place.binary(BinaryOp::Le, &last.reshape([last.dim(0), Dim::from(1)]))
-            }
-            (None, None) => return None,
-        };
-        Some(real.cast(DType::F32))
+        let mask = self.context.mask.as_ref().map(|mask| mask.cast(DType::F32));
+        mask.or_else(|| self.context.own.as_ref().map(|own| own.real.clone()))
     }
 }

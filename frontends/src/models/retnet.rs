@@ -67,7 +67,7 @@ fn read(request: &Request<'_>, kind: &Kind) -> Result<Decoder, ModelError> {
             false => HeadDecay::Fixed,
         },
         convolution: (kind.gated && config.flag("use_short_conv", false)?).then_some(taps),
-        feature_map: feature_map(config)?,
+        feature_map: feature_map(config, kind)?,
         rotary: (!kind.gated).then_some(0),
         gated,
         norm: if is_fused { "g_norm_swish_gate" } else { "g_norm" },
@@ -101,15 +101,14 @@ fn read(request: &Request<'_>, kind: &Kind) -> Result<Decoder, ModelError> {
     Ok(Decoder { rotary, ..fla::decoder(request, &norm, false, layers)? })
 }
 
-fn feature_map(config: &ConfigReader<'_>) -> Result<Option<FeatureMap>, ConfigError> {
+/// RetNet knows activations by transformers' names, GLA by its own package's.
+fn feature_map(config: &ConfigReader<'_>, kind: &Kind) -> Result<Option<FeatureMap>, ConfigError> {
     let Some(name) = config.text("feature_map")? else { return Ok(None) };
-    let op = match name {
-        "relu" => UnaryOp::Relu,
-        "sigmoid" => UnaryOp::Sigmoid,
-        "silu" | "swish" => UnaryOp::Silu,
-        "gelu" => UnaryOp::GeluTanh,
-        "sqrelu" => return Ok(Some(FeatureMap::SquaredRelu)),
-        "logsigmoid" => return Ok(Some(FeatureMap::LogSigmoid)),
+    let op = match (name, kind.gated) {
+        ("relu2", false) | ("sqrelu", true) => return Ok(Some(FeatureMap::SquaredRelu)),
+        ("logsigmoid", true) => return Ok(Some(FeatureMap::LogSigmoid)),
+        ("gelu", true) => UnaryOp::GeluTanh,
+        ("relu" | "sigmoid" | "silu" | "swish", true) | (_, false) => config.activation_of("feature_map", name)?,
         _ => {
             let known = "null, relu, sigmoid, logsigmoid, silu, swish, sqrelu or gelu";
             return Err(config.invalid("feature_map", known));

@@ -101,7 +101,11 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
         }
         KernelBody::Scan(s) => {
             let order = if s.reverse { " from the last" } else { "" };
-            writeln!(f, " over {} steps{order} of {}", s.steps, dims(&s.space))?;
+            write!(f, " over {} steps{order} of {}", s.steps, dims(&s.space))?;
+            match &s.fused {
+                Some(fused) => writeln!(f, ", {:?}", fused.kind)?,
+                None => writeln!(f)?,
+            }
             write_operands(f, &s.operands, "carried", indent)
         }
         KernelBody::TopK(t) => {

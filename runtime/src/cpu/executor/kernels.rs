@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::measure::Part;
 use super::operand::{Address, IndexOperand};
+use super::recurrence::{LinearAttentionKernel, SelectiveScanKernel};
 use super::run::Run;
 use super::scan::ScanKernel;
 use super::top_k::TopKKernel;
@@ -44,6 +45,8 @@ pub(super) enum BoundKernel {
     Product(ProductKernel),
     Attention(Box<AttentionKernel>),
     Scan(ScanKernel),
+    LinearAttention(Box<LinearAttentionKernel>),
+    SelectiveScan(Box<SelectiveScanKernel>),
     TopK(TopKKernel),
     Blank(BlankKernel),
 }
@@ -180,6 +183,8 @@ impl BoundKernel {
             BoundKernel::Product(_) => "product".to_owned(),
             BoundKernel::Attention(_) => "attention".to_owned(),
             BoundKernel::Scan(_) => "scan".to_owned(),
+            BoundKernel::LinearAttention(_) => "linear attention".to_owned(),
+            BoundKernel::SelectiveScan(_) => "selective scan".to_owned(),
             BoundKernel::TopK(_) => "top_k".to_owned(),
             BoundKernel::Blank(_) => "zeros".to_owned(),
         }
@@ -199,6 +204,8 @@ impl BoundKernel {
                 BoundKernel::Product(kernel) => kernel.execute(run, memory),
                 BoundKernel::Attention(kernel) => kernel.execute(run, memory),
                 BoundKernel::Scan(kernel) => kernel.execute(run, memory),
+                BoundKernel::LinearAttention(kernel) => kernel.execute(run, memory),
+                BoundKernel::SelectiveScan(kernel) => kernel.execute(run, memory),
                 BoundKernel::TopK(kernel) => kernel.execute(run, memory),
                 BoundKernel::Blank(kernel) => kernel.execute(run),
             }

@@ -140,7 +140,7 @@ impl Binder<'_> {
 }
 
 /// Strides of a view over so many axes.
-fn fixed<const N: usize>(view: &FlatView) -> [usize; N] {
+pub(super) fn fixed<const N: usize>(view: &FlatView) -> [usize; N] {
     let mut strides = [0; N];
     strides.iter_mut().zip(&view.strides).for_each(|(to, &stride)| *to = stride);
     strides
