@@ -86,6 +86,11 @@ impl ModelBuilder<'_> {
         all
     }
 
+    /// The vector before each of `x: [b, s, n]`; zeros before the first one. The layer remembers it as `name`.
+    pub(super) fn shifted(&self, name: &str, x: &Value) -> Value {
+        self.after_the_last(name, x, 1).slice(1, 0, x.dim(1))
+    }
+
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.
     pub(super) fn linear_attention(&self, name: &str, heads: &Heads<'_>) -> Value {
         let Heads { query, key, value, log_decay, delta, before } = *heads;

@@ -12,6 +12,7 @@ mod distilbert;
 mod electra;
 mod falcon;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -42,8 +43,12 @@ mod qwen3;
 mod qwen3_next;
 mod qwen_moe;
 mod recurrent_gemma;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod smollm3;
 mod sparse;
 mod stablelm;
@@ -118,9 +123,15 @@ const FAMILIES: &[&Family] = &[
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
     &recurrent_gemma::FAMILY,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
