@@ -165,8 +165,9 @@ impl<'a> ConfigReader<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
-    /// Whether a key is there and says `null`, where that is not what its absence means.
+    /// Whether a key says `null`, where that is not the same as saying nothing.
     pub fn is_null(&self, key: &str) -> bool {
+        self.get(key);
         self.object.get(key).is_some_and(Value::is_null)
     }
 

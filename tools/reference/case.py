@@ -72,6 +72,9 @@ class Case:
     samples: Samples | None = None
     """What `text.json` holds, if the folder has one."""
 
+    beams: bool = True
+    """Whether transformers' search with beams takes the model's states along, so that the folder holds its tokens."""
+
     has_cache: bool = True
     """Whether decoding keeps what it has read; not all of transformers' caches can be reordered by a beam search."""
 

@@ -97,10 +97,13 @@ def generate(case: Case, load: Loader, prompt: list[int]) -> dict:
     if greedy.margin < SMALLEST_GREEDY_MARGIN:
         raise Unsuitable("a greedy choice is too close")
     check_varied(greedy.tokens[-NEW_TOKENS:], case.fewest_distinct)
-    beam = case.decode(load(), prompt, BEAMS)
-    if beam.margin < SMALLEST_BEAM_MARGIN:
-        raise Unsuitable("a beam choice is too close")
-    entry = {"prompt": prompt, "greedy": greedy.tokens, "beam4": beam.tokens, "max_new_tokens": NEW_TOKENS}
+    entry = {"prompt": prompt, "greedy": greedy.tokens}
+    if case.beams:
+        beam = case.decode(load(), prompt, BEAMS)
+        if beam.margin < SMALLEST_BEAM_MARGIN:
+            raise Unsuitable("a beam choice is too close")
+        entry["beam4"] = beam.tokens
+    entry["max_new_tokens"] = NEW_TOKENS
     model = load()
     if model.config.is_encoder_decoder:
         free = continue_text(model, prompt)

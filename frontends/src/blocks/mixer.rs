@@ -2,15 +2,28 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7};
+use super::{
+    Attention, GatedDelta, Griffin, Lightning, Mamba, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7,
+    ShortConvolution,
+};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Every token sees all others, or those before it.
     Attention(Attention),
+    /// A gated delta network.
+    GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
+    /// A gated linear recurrence.
+    Griffin(Griffin),
+    /// Linear attention that forgets at constant rates.
+    Lightning(Lightning),
+    /// An LSTM with a matrix for a memory.
+    Mlstm(Mlstm),
+    /// A gated convolution over a few tokens.
+    ShortConvolution(ShortConvolution),
     /// Linear attention with gates.
     Retention(Retention),
     /// RWKV-4's means of values.
@@ -26,6 +39,12 @@ pub enum Mixer {
 impl From<Attention> for Mixer {
     fn from(attention: Attention) -> Mixer {
         Mixer::Attention(attention)
+    }
+}
+
+impl From<GatedDelta> for Mixer {
+    fn from(delta: GatedDelta) -> Mixer {
+        Mixer::GatedDelta(delta)
     }
 }
 
@@ -71,7 +90,12 @@ impl ModelBuilder<'_> {
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
+            Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
+            Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
+            Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
+            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
             Mixer::Retention(retention) => self.retention(name, x, retention),
             Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
             Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),

@@ -22,21 +22,27 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod kimi_linear;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
+mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
 mod mpnet;
 mod nomic_bert;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod qwen_moe;
+mod recurrent_gemma;
 mod retnet;
 mod roberta;
 mod rope;
@@ -48,6 +54,7 @@ mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlstm;
 
 use std::collections::BTreeMap;
 
@@ -90,9 +97,13 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
+    &kimi_linear::FAMILY,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
+    &minimax::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
@@ -100,13 +111,18 @@ const FAMILIES: &[&Family] = &[
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
+    &olmo_hybrid::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_next::DENSE,
+    &qwen3_next::MIXTURE,
+    &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &recurrent_gemma::FAMILY,
     &retnet::GLA,
     &retnet::RETNET,
     &roberta::CAMEMBERT,
@@ -122,6 +138,7 @@ const FAMILIES: &[&Family] = &[
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &xlstm::FAMILY,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
