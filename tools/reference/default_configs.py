@@ -54,6 +54,7 @@ MODEL_TYPES = (
     "qwen3",
     "qwen3_moe",
     "roberta",
+    "rwkv",
     "smollm3",
     "stablelm",
     "starcoder2",
