@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Convolution, Experts, GatedMlp, Mixer, Mlp, ModelBuilder, Norm};
+use super::{Attention, ChannelMix, Convolution, Experts, GatedMlp, Mixer, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -16,6 +16,8 @@ pub enum FeedForward {
     Gated(GatedMlp),
     /// A choice of gated perceptrons.
     Experts(Box<Experts>),
+    /// Two dense layers on a mixture of the token and the one before.
+    ChannelMix(ChannelMix),
     /// Nothing, not even a residual.
     None,
 }
@@ -170,6 +172,7 @@ impl ModelBuilder<'_> {
             FeedForward::Plain(mlp) => self.mlp(name, x, mlp),
             FeedForward::Gated(mlp) => self.gated_mlp(name, x, mlp),
             FeedForward::Experts(experts) => self.experts(name, x, experts),
+            FeedForward::ChannelMix(mix) => self.channel_mix(name, x, mix),
             FeedForward::None => return None,
         })
     }

@@ -54,16 +54,22 @@ impl ModelBuilder<'_> {
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
         let m = self.scope(name);
-        let count = taps.value();
-        let all =
-            if count == 1 { x.clone() } else { self.after_the_last(&format!("{name}.convolution"), x, count - 1) };
         let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
+        let sum = self.convolved_in_time(&format!("{name}.convolution"), x, &weight);
+        if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// The same with a given weight `[d, 1, taps]`, without a bias. The layer remembers what it reads again as
+    /// `state`.
+    pub(super) fn convolved_in_time(&self, state: &str, x: &Value, weight: &Value) -> Value {
+        let channels = x.dim(2);
+        let count = weight.dim(2).as_constant().map_or(1, |taps| taps as usize);
+        let all = if count == 1 { x.clone() } else { self.after_the_last(state, x, count - 1) };
         let tap = |j: usize| {
-            let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
+            let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
             all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
         };
-        let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
-        if bias { sum + m.param("bias", &[d]) } else { sum }
+        (1..count).map(tap).fold(tap(0), |a, b| a + b)
     }
 
     /// A sequence `[b, s, d]` behind its `count` last vectors before it, `[b, count + s, d]`. The layer remembers them
@@ -78,6 +84,11 @@ impl ModelBuilder<'_> {
             self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
         }
         all
+    }
+
+    /// The vector before each of `x: [b, s, n]`; zeros before the first one. The layer remembers it as `name`.
+    pub(super) fn shifted(&self, name: &str, x: &Value) -> Value {
+        self.after_the_last(name, x, 1).slice(1, 0, x.dim(1))
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.

@@ -1,11 +1,13 @@
-//! Which layers see only what is near.
+//! Which layers see only what is near, and which have linear attention.
 
 use serde_json::Value;
 
 use crate::config::{ConfigError, ConfigReader};
 
-/// Names of the types.
+/// Names of the types of layers that all have attention.
 pub(super) const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+/// Names of the types of layers, some of which have linear attention.
+const HYBRID: [&str; 2] = ["full_attention", "linear_attention"];
 
 /// Which of some kinds each of `count` layers is, counted in `kinds`, by the list that a key holds; nothing if it
 /// holds none.
@@ -35,7 +37,33 @@ pub(super) fn sliding(
     count: usize,
     rule: impl Fn(usize) -> bool,
 ) -> Result<Vec<bool>, ConfigError> {
-    Ok(match listed(config, "layer_types", count, &KINDS)? {
+    second(config, "layer_types", KINDS, count, rule)
+}
+
+/// Whether each of `count` layers has linear attention: what `layer_types` says, or else a rule.
+///
+/// # Errors
+/// As [`sliding`].
+pub(super) fn linear(
+    config: &ConfigReader<'_>,
+    count: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, ConfigError> {
+    second(config, "layer_types", HYBRID, count, rule)
+}
+
+/// Whether each of `count` layers is of the second of two kinds: what the list at a key says, or else a rule.
+///
+/// # Errors
+/// A list of another length, or with another type of layer.
+pub(super) fn second(
+    config: &ConfigReader<'_>,
+    key: &str,
+    kinds: [&str; 2],
+    count: usize,
+    rule: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, ConfigError> {
+    Ok(match listed(config, key, count, &kinds)? {
         Some(listed) => listed.iter().map(|&kind| kind == 1).collect(),
         None => (0..count).map(rule).collect(),
     })

@@ -12,6 +12,7 @@ mod distilbert;
 mod electra;
 mod falcon;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -21,6 +22,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod kimi_linear;
 mod layer_types;
 mod lfm2;
 mod llama;
@@ -32,15 +34,21 @@ mod modernbert;
 mod mpnet;
 mod nomic_bert;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod qwen_moe;
 mod recurrent_gemma;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod smollm3;
 mod sparse;
 mod stablelm;
@@ -91,6 +99,7 @@ const FAMILIES: &[&Family] = &[
     &granite::MIXTURE,
     &lfm2::DENSE,
     &lfm2::MIXTURE,
+    &kimi_linear::FAMILY,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
@@ -102,17 +111,27 @@ const FAMILIES: &[&Family] = &[
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
+    &olmo_hybrid::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_next::DENSE,
+    &qwen3_next::MIXTURE,
+    &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
     &recurrent_gemma::FAMILY,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,

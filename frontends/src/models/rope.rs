@@ -80,6 +80,8 @@ fn read(
     let (outer_share, older_share) = (config.number("partial_rotary_factor")?, config.number("rotary_pct")?);
     let original = config.number("original_max_position_embeddings")?;
     let rope = ConfigReader::nested(key, parameters);
+    // Parts of pictures turn each by another position; a text has one.
+    rope.disregard(&["mrope_interleaved", "mrope_section"]);
     let base = rope.number("rope_theta")?.or(outer_theta).or(older_theta).unwrap_or(defaults.theta);
     let share = rope.number("partial_rotary_factor")?.or(outer_share).or(older_share).unwrap_or(defaults.share);
     // Truncated as Python does; of an odd rest one channel more turns, with the frequencies of the odd number.
