@@ -162,7 +162,13 @@ impl Kernel for Copied<'_> {
 /// # Safety
 /// They can be read from `row` on.
 #[inline(always)]
-unsafe fn widen<S: Simd, K: Key>(s: S, row: *const K, step: usize, Range { mut start, end }: Range<usize>, to: &mut [f32]) {
+unsafe fn widen<S: Simd, K: Key>(
+    s: S,
+    row: *const K,
+    step: usize,
+    Range { mut start, end }: Range<usize>,
+    to: &mut [f32],
+) {
     // SAFETY: the caller's contract; a vector lies within the columns.
     unsafe {
         while step == 1 && start + S::LANES <= end {

@@ -276,9 +276,9 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             q: Strided { at: q as *const f32, strides: x.q.strides },
             k: Strided { at: rows(case.stored[0], bytes_k, half_k, k), strides: x.k.strides },
             v: Strided { at: rows(case.stored[1], bytes_v, half_v, v), strides: x.v.strides },
-            scales: case.scales.then(|| {
-                [0, 1].map(|i| Strided { at: scales_at[i] as *const f32, strides: x.scales[i].strides })
-            }),
+            scales: case
+                .scales
+                .then(|| [0, 1].map(|i| Strided { at: scales_at[i] as *const f32, strides: x.scales[i].strides })),
             out: Strided { at: out as *mut f32, strides: x.out.strides },
             past: case.past.as_ref().map(|past| Strided { at: past.as_ptr(), strides: [1] }),
             mask: case.mask.then_some(Strided { at: mask as *const i32, strides: [case.extents[4], 1] }),
