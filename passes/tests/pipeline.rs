@@ -39,6 +39,21 @@ fn half_caches_change_no_kernel_but_the_type_it_writes_or_reads() {
 }
 
 #[test]
+fn caches_of_bytes_take_one_more_kernel_a_layer() {
+    let clusters = |module: &Module| {
+        let (after, _) = run(module, Stage::Kernels, &checked()).unwrap();
+        contract::check(&after.entries[0].body);
+        (after.to_string().matches("cluster kind=").count(), after.to_string())
+    };
+    let mut module = models::llama();
+    caches::narrow(&mut module, CacheFormat::Q8).unwrap();
+    let (count, text) = clusters(&module);
+    assert!(text.contains("scales=true"), "{text}");
+    // Keys are turned before they are rounded.
+    assert_eq!(count, clusters(&models::llama()).0 + 1, "{text}");
+}
+
+#[test]
 fn bert_is_seven_kernels_a_layer() {
     let module = models::bert();
     assert_stages("bert", &module);

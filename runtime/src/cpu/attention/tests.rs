@@ -51,7 +51,7 @@ impl Stored {
         match self {
             Stored::F32 => x,
             Stored::F16 => f16::from_f32(x).to_f32(),
-            Stored::I8 => (x * 63.9).round(),
+            Stored::I8 => (x * 63.5).round(),
         }
     }
 }
@@ -103,7 +103,7 @@ impl Case {
     /// What a key (0) or a value (1) is multiplied with.
     fn scale(&self, of: usize, [b, g, t]: [usize; 3]) -> f32 {
         let scale = 1.2 + noise(7 + of, (b * 101 + g) * 1009 + t);
-        let size = if self.stored[of] == Stored::I8 { 1.0 / 63.9 } else { 1.0 };
+        let size = if self.stored[of] == Stored::I8 { 1.0 / 63.5 } else { 1.0 };
         if self.scales { scale * size } else { 1.0 }
     }
 
