@@ -99,7 +99,7 @@ fn scores_are_near_those_of_caches_of_f32() {
             (squares / exact.len() as f32).sqrt() / size
         });
         assert!(errors[0] > 0.0 && errors[0] < 5e-4, "{}, f16: {}", fixture.name, errors[0]);
-        assert!(errors[1] > errors[0] && errors[1] < 1e-2, "{}, q8: {}", fixture.name, errors[1]);
+        assert!(errors[1] > errors[0] && errors[1] < 2e-2, "{}, q8: {}", fixture.name, errors[1]);
     }
 }
 

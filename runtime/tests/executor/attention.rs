@@ -109,13 +109,13 @@ fn prompts_and_steps_agree_with_plain_attention() {
                 if done[1] + s > 7 {
                     session.resize("c", 20).unwrap();
                 }
-                let (shape, past) = ([2, s, d], done.map(|n| n as i32));
+                let (shape, of_scales, past) = ([2, s, d], [2, s], done.map(|n| n as i32));
                 let q = [part(0, done[0], done[0] + s), part(1, done[1], done[1] + s)].concat();
                 let scales: Vec<f32> = done.iter().flat_map(|&n| (n..n + s).map(scale)).collect();
                 let mut inputs =
                     vec![("q", TensorRef::f32(&shape, &q).unwrap()), ("past", TensorRef::i32(&[2], &past).unwrap())];
                 if dtype == DType::I8 {
-                    inputs.push(("scale", TensorRef::f32(&[2, s], &scales).unwrap()));
+                    inputs.push(("scale", TensorRef::f32(&of_scales, &scales).unwrap()));
                 }
                 let outputs = session.run("main", &inputs).unwrap();
                 let y = outputs.get("y").unwrap().as_f32().unwrap();
