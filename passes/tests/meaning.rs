@@ -10,6 +10,7 @@ use castiron_ir::interpret::{Binding, run_entry};
 use castiron_ir::text::parse_module;
 use castiron_ir::verify::verify;
 use castiron_ir::{DType, Module, Op, OpDef, Region, Tensor};
+use castiron_passes::caches::{self, CacheFormat};
 use castiron_passes::{Options, PASSES, Stage, run, run_named};
 use proptest::prelude::*;
 
@@ -125,10 +126,14 @@ fn llama_steps_are_the_same_before_and_after() {
             |inputs: &[Tensor; 2]| run_entry(&module.entries[0], inputs, &binding, &params, &mut states).unwrap();
         steps.iter().flat_map(step).collect()
     };
-    let expected = run_all(&module);
-    for stage in [Stage::Optimized, Stage::Kernels] {
-        let (after, _) = run(&module, stage, &Options { verify_each: true, ..Options::default() }).unwrap();
-        assert_close(&expected, &run_all(&after), 1e-6, "llama");
+    for format in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8] {
+        let mut module = module.clone();
+        caches::narrow(&mut module, format).unwrap();
+        let expected = run_all(&module);
+        for stage in [Stage::Optimized, Stage::Kernels] {
+            let (after, _) = run(&module, stage, &Options { verify_each: true, ..Options::default() }).unwrap();
+            assert_close(&expected, &run_all(&after), 1e-6, &format!("llama, {format:?}"));
+        }
     }
 }
 

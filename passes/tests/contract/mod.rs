@@ -83,6 +83,7 @@ fn is_row(op: &Op, operands: Vec<Type>) -> bool {
         Op::Norm(_) | Op::Softmax(_) => true,
         Op::Reduce(reduce) => last_axis(&reduce.axes),
         Op::Gather(gather) => gather.axis == 0 && gather.batch.is_none(),
+        Op::StateUpdate(_) => true,
         op => is_elementwise(op),
     }
 }

@@ -333,13 +333,17 @@ impl Graph {
             soft_cap: if c.flag() { Some(c.of(&[2.0, 5.0])) } else { None },
             causal,
             window,
+            scales: c.flag(),
             past: (causal || window.is_some()) && c.flag(),
             mask: c.flag(),
             bias: c.flag(),
             sinks: c.flag(),
         };
         let (bias, sinks) = (self.param(c, &[2, 1, 3, 5]), self.param(c, &[1, 2, 1, 1, 1]));
+        let scales = [(); 2].map(|()| attention.scales.then(|| self.of_shape(c, &[2, 2, 5, 1])));
         let optional = [
+            scales[0].clone(),
+            scales[1].clone(),
             attention.past.then(|| self.arguments[4].clone()),
             attention.mask.then(|| self.arguments[5].clone()),
             attention.bias.then_some(bias),
