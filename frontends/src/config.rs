@@ -165,6 +165,11 @@ impl<'a> ConfigReader<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether a key is there, be it as `null`.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
     /// Notes keys that change nothing here, whatever their values.
     pub fn disregard(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
@@ -284,11 +289,12 @@ impl<'a> ConfigReader<'a> {
             "gelu" => UnaryOp::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,
             "relu" => UnaryOp::Relu,
+            "relu2" => UnaryOp::Relu2,
             "silu" | "swish" => UnaryOp::Silu,
             "tanh" => UnaryOp::Tanh,
             "sigmoid" => UnaryOp::Sigmoid,
             _ => {
-                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
+                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, relu2, silu, swish, tanh or sigmoid";
                 return Err(self.invalid(key, known));
             }
         })

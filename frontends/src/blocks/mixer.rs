@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, ModelBuilder};
+use super::{Attention, Mamba, Mamba2, ModelBuilder};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +11,23 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// A state space with heads.
+    Mamba2(Mamba2),
+    /// Several side by side, whose results are added.
+    Sum(Vec<Branch>),
     /// Nothing, not even a residual.
     None,
+}
+
+/// One of several mixers of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Branch {
+    /// Its name and kind.
+    pub mixer: (&'static str, Mixer),
+    /// Factor of what it reads.
+    pub input: f64,
+    /// Factor of what it gives.
+    pub output: f64,
 }
 
 impl From<Attention> for Mixer {
@@ -27,12 +42,25 @@ impl From<Mamba> for Mixer {
     }
 }
 
+impl From<Mamba2> for Mixer {
+    fn from(mamba: Mamba2) -> Mixer {
+        Mixer::Mamba2(mamba)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Mamba2(mamba) => self.mamba2(name, x, mamba),
+            Mixer::Sum(branches) => {
+                let m = self.scope(name);
+                let times = |x: &Value, factor: f64| if factor == 1.0 { x.clone() } else { x * factor };
+                let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
+                return branches.iter().filter_map(branch).reduce(|a, b| a + b);
+            }
             Mixer::None => return None,
         })
     }

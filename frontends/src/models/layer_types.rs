@@ -1,4 +1,4 @@
-//! Which layers see only what is near.
+//! What kind each layer is, and which see only what is near.
 
 use serde_json::Value;
 
@@ -25,4 +25,24 @@ pub(super) fn sliding(
     let types: Option<Vec<bool>> = list.as_array().and_then(|list| list.iter().map(is_sliding).collect());
     let expected = format!("a list of {count} out of {KINDS:?}");
     types.filter(|types| types.len() == count).ok_or_else(|| config.invalid("layer_types", &expected))
+}
+
+/// The kinds of `count` layers that a list of names says, or of all that it has; nothing without a list.
+///
+/// # Errors
+/// A list of another length, or with another name.
+pub(super) fn named<T: Copy>(
+    config: &ConfigReader<'_>,
+    key: &str,
+    count: Option<usize>,
+    kinds: &[(&str, T)],
+) -> Result<Option<Vec<T>>, ConfigError> {
+    let Some(list) = config.get(key) else { return Ok(None) };
+    let kind = |name: &Value| kinds.iter().find(|(known, _)| name.as_str() == Some(known)).map(|&(_, kind)| kind);
+    let named: Option<Vec<T>> = list.as_array().and_then(|list| list.iter().map(kind).collect());
+    let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+    let expected =
+        count.map_or_else(|| format!("a list out of {names:?}"), |n| format!("a list of {n} out of {names:?}"));
+    let named = named.filter(|named| count.is_none_or(|count| named.len() == count));
+    named.map(Some).ok_or_else(|| config.invalid(key, &expected))
 }

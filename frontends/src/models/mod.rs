@@ -1,6 +1,7 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod albert;
+mod bamba;
 mod bart;
 mod bert;
 mod bloom;
@@ -11,6 +12,7 @@ mod description;
 mod distilbert;
 mod electra;
 mod falcon;
+mod falcon_h1;
 mod family;
 mod gemma;
 mod glm;
@@ -21,13 +23,18 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_hybrid;
+mod hybrid;
+mod jamba;
 mod layer_types;
 mod llama;
 mod mamba;
+mod mamba2;
 mod mistral;
 mod mixtral;
 mod modernbert;
 mod mpnet;
+mod nemotron_h;
 mod nomic_bert;
 mod olmo;
 mod opt;
@@ -57,6 +64,7 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
+    &bamba::FAMILY,
     &bart::BART,
     &bart::MARIAN,
     &bart::MBART,
@@ -72,6 +80,7 @@ const FAMILIES: &[&Family] = &[
     &distilbert::FAMILY,
     &electra::FAMILY,
     &falcon::FAMILY,
+    &falcon_h1::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
@@ -85,13 +94,17 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &granite_hybrid::FAMILY,
+    &jamba::FAMILY,
     &llama::FAMILY,
+    &mamba2::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
     &mpnet::FAMILY,
+    &nemotron_h::FAMILY,
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
