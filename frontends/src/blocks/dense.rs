@@ -174,13 +174,24 @@ impl ModelBuilder<'_> {
     /// A gated perceptron with factors of the gate, before its activation, and of the result.
     pub(super) fn scaled_mlp(&self, name: &str, x: &Value, mlp: &GatedMlp, [of_gate, of_result]: [f64; 2]) -> Value {
         let m = self.scope(name);
-        let operands = m.gate_operands(x, mlp);
-        let [gate, up] = [0, 1].map(|j| {
-            let product = x.linear(&operands[1 + j]);
-            operands.get(3 + j).iter().fold(product, |product, &bias| product + bias)
-        });
+        let [gate, up] = m.gate_and_up(x, mlp);
         let gated = (gate * of_gate).unary(mlp.activation) * up;
         m.linear(mlp.down, &gated, [&mlp.inner, &mlp.width], LinearKind::with_bias(mlp.bias)) * of_result
+    }
+
+    /// A gated perceptron in the scope, with something added to gate and up.
+    pub(super) fn adapted_mlp(&self, x: &Value, mlp: &GatedMlp, [to_gate, to_up]: &[Value; 2]) -> Value {
+        let [gate, up] = self.gate_and_up(x, mlp);
+        let gated = (gate + to_gate).unary(mlp.activation) * (up + to_up);
+        self.linear(mlp.down, &gated, [&mlp.inner, &mlp.width], LinearKind::with_bias(mlp.bias))
+    }
+
+    fn gate_and_up(&self, x: &Value, mlp: &GatedMlp) -> [Value; 2] {
+        let operands = self.gate_operands(x, mlp);
+        [0, 1].map(|j| {
+            let product = x.linear(&operands[1 + j]);
+            operands.get(3 + j).iter().fold(product, |product, &bias| product + bias)
+        })
     }
 
     /// What the op [`op::GatedMlp`] takes: `x`, the matrices of gate and up, and their biases if they have any.

@@ -63,14 +63,14 @@ impl ModelBuilder<'_> {
         // Padding leaves the state as it is.
         let delta = m.without_padding(&delta.unary(UnaryOp::Softplus));
         let a = m.param("A_log", &[&mamba.inner, &mamba.state]).unary(UnaryOp::Exp).unary(UnaryOp::Neg);
-        let y = m.selective_scan([&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
+        let y = m.selective_scan("state", [&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
         m.linear("out_proj", &(y * z.unary(UnaryOp::Silu)), [&mamba.inner, &mamba.width], mamba.linear)
     }
 
-    fn selective_scan(&self, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {
-        let initial = self.recurrent("state", Type::new(DType::F32, [u.dim(0), a.dim(0), a.dim(1)]));
+    pub(super) fn selective_scan(&self, name: &str, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {
+        let initial = self.recurrent(name, Type::new(DType::F32, [u.dim(0), a.dim(0), a.dim(1)]));
         let results = self.expand_all("selective_scan", &SelectiveScan {}, &[&initial, u, delta, b, c, a]);
-        self.remember("state", &results[0]);
+        self.remember(name, &results[0]);
         results[1].clone()
     }
 }

@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, Mamba2, ModelBuilder};
+use super::{Attention, Mamba, Mamba2, ModelBuilder, Shared, Size};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +11,12 @@ pub enum Mixer {
     Attention(Attention),
     /// A selective state space.
     Mamba(Mamba),
+    /// Selective state spaces in so many heads.
+    MambaHeads(Mamba, Size),
     /// A state space with heads.
     Mamba2(Mamba2),
+    /// A mixer that also reads what layers shared by several places make of its input.
+    Shared(Box<Shared>),
     /// Several side by side, whose results are added.
     Sum(Vec<Branch>),
     /// Nothing, not even a residual.
@@ -54,7 +58,9 @@ impl ModelBuilder<'_> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::MambaHeads(mamba, heads) => self.mamba_heads(name, x, mamba, heads),
             Mixer::Mamba2(mamba) => self.mamba2(name, x, mamba),
+            Mixer::Shared(shared) => return self.scope(name).shared(x, shared),
             Mixer::Sum(branches) => {
                 let m = self.scope(name);
                 let times = |x: &Value, factor: f64| if factor == 1.0 { x.clone() } else { x * factor };

@@ -50,6 +50,7 @@ mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod zamba;
 
 use std::collections::BTreeMap;
 
@@ -124,6 +125,8 @@ const FAMILIES: &[&Family] = &[
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &zamba::FIRST,
+    &zamba::SECOND,
 ];
 
 /// A checkpoint that no builder can turn into a graph.
