@@ -66,6 +66,8 @@ MODEL_TYPES = (
     "t5",
     "umt5",
     "xlm-roberta",
+    "zamba",
+    "zamba2",
 )
 
 LANGUAGE_MODELS = (

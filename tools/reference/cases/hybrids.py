@@ -131,6 +131,11 @@ def old_nemotron(config: dict) -> dict:
     return config | {"num_hidden_layers": len(config["hybrid_override_pattern"])}
 
 
+def old_mamba2(config: dict) -> dict:
+    """Numbers that JSON lacks, as older versions wrote them."""
+    return config | {"time_step_limit": [0.0, float("inf")]}
+
+
 def backbone(tensors: dict) -> dict:
     """The names that tensors of the first Nemotron-H have."""
     return {name.replace("model.", "backbone.", 1): tensor for name, tensor in tensors.items()}
@@ -150,7 +155,7 @@ CASES = [
         ),
         padding="left",
     ),
-    mamba2("one-group", config=dict(n_groups=1, layer_norm_epsilon=0.01, expand=3, num_heads=9), padding="left"),
+    mamba2("one-group", config=dict(n_groups=1, layer_norm_epsilon=0.01, expand=3, num_heads=9), edit_config=old_mamba2, padding="left"),
     mamba2("base", "Model", config=dict(time_step_limit=[0.4, 1.1]), padding="left"),
     bamba("plain", lengths=(13, 7, 1)),
     bamba(
