@@ -5,8 +5,8 @@ use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
 use super::{
-    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size,
-    Tokens,
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, Mixer, ModelBuilder, NamedNorm, Pooling, Rotary,
+    Size, Tokens,
 };
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
@@ -75,6 +75,9 @@ impl Decoder {
             m.context.bias = Some(m.alibi(alibi));
         }
         let x = m.embedded(&self.prefix, &self.embedding, tokens);
+        if self.layers.iter().any(|layer| matches!(layer.mixer.1, Mixer::Shared(_))) {
+            m.context.embedded = Some(x.clone());
+        }
         m.scope(&self.prefix).layers(self.layers_name, &self.layers, &x, |m, layer, x| m.layer(x, layer))
     }
 
