@@ -4,7 +4,10 @@ use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
-use super::{Alibi, Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens};
+use super::{
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, Mixer, ModelBuilder, NamedNorm, Pooling, Rotary,
+    Size, Tokens,
+};
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
 #[derive(Clone, Debug)]
@@ -83,6 +86,9 @@ impl Decoder {
             m.context.bias = Some(m.alibi(alibi));
         }
         let x = m.embedded(&self.prefix, &self.embedding, tokens);
+        if self.layers.iter().any(|layer| matches!(layer.mixer.1, Mixer::Shared(_))) {
+            m.context.embedded = Some(x.clone());
+        }
         m.scope(&self.prefix).layers(self.layers_name, &self.layers, &x, |m, layer, x| m.layer(x, layer))
     }
 
@@ -137,7 +143,11 @@ impl Decoder {
             vec![("logits", self.logits(&m, &x))]
         })?;
         let step = ModelBuilder::entry("step", tensors, |m| {
-            let (m, tokens, last) = m.next_tokens(self.rotary.iter().any(|rotary| rotary.growth.is_some()));
+            let further = FurtherInputs {
+                length: self.rotary.iter().any(|rotary| rotary.growth.is_some()),
+                count: self.layers.iter().any(|layer| layer.mixer.1.remembers()),
+            };
+            let (m, tokens, last) = m.next_tokens(further);
             let x = self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
             let logits = self.logits(&m, &self.normalised(&m, &x));
             let best = logits.arg_max_last();
@@ -192,9 +202,11 @@ impl ModelBuilder<'_> {
         if *scale != 1.0 {
             logits = logits * *scale;
         }
-        match soft_cap {
-            Some(cap) => (logits * (1.0 / cap)).unary(UnaryOp::Tanh) * *cap,
-            None => logits,
-        }
+        soft_cap.map_or_else(|| logits.clone(), |cap| soft_capped(&logits, cap))
     }
+}
+
+/// `cap · tanh(x / cap)`
+pub(super) fn soft_capped(x: &Value, cap: f64) -> Value {
+    (x * (1.0 / cap)).unary(UnaryOp::Tanh) * cap
 }

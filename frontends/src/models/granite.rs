@@ -35,7 +35,8 @@ fn read_mixture(request: &Request<'_>) -> Result<Decoder, ModelError> {
     Ok(model)
 }
 
-fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
+/// Granite with dense perceptrons.
+pub(super) fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let factor = |key: &str| config.number(key).map(|factor| factor.unwrap_or(1.0));
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
@@ -45,7 +46,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let (scale, residual_scale) = (factor("attention_multiplier")?, factor("residual_multiplier")?);
     for layer in &mut model.layers {
         layer.attention_mut().scale = scale;
-        layer.residual_scale = residual_scale;
+        layer.sum_weights = [[1.0, residual_scale]; 2];
     }
     Ok(model)
 }

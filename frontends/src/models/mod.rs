@@ -1,17 +1,21 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod albert;
+mod bamba;
 mod bart;
 mod bert;
 mod bloom;
 mod cohere;
 mod deberta;
 mod deepseek;
+mod delta;
 mod description;
 mod distilbert;
 mod electra;
 mod falcon;
+mod falcon_h1;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -21,30 +25,47 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_hybrid;
+mod hybrid;
 mod hyenadna;
+mod jamba;
+mod kimi_linear;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
+mod mamba2;
+mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
 mod mpnet;
+mod nemotron_h;
 mod nomic_bert;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod qwen_moe;
+mod recurrent_gemma;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod s4;
 mod smollm3;
 mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlstm;
+mod zamba;
 
 use std::collections::BTreeMap;
 
@@ -59,6 +80,7 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
+    &bamba::FAMILY,
     &bart::BART,
     &bart::MARIAN,
     &bart::MBART,
@@ -74,6 +96,7 @@ const FAMILIES: &[&Family] = &[
     &distilbert::FAMILY,
     &electra::FAMILY,
     &falcon::FAMILY,
+    &falcon_h1::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
@@ -88,33 +111,55 @@ const FAMILIES: &[&Family] = &[
     &granite::FAMILY,
     &granite::MIXTURE,
     &hyenadna::FAMILY,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
+    &kimi_linear::FAMILY,
+    &granite_hybrid::FAMILY,
+    &jamba::FAMILY,
     &llama::FAMILY,
+    &mamba2::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
+    &minimax::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
     &mpnet::FAMILY,
+    &nemotron_h::FAMILY,
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
+    &olmo_hybrid::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_next::DENSE,
+    &qwen3_next::MIXTURE,
+    &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &recurrent_gemma::FAMILY,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &s4::FAMILY,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &xlstm::FAMILY,
+    &zamba::FIRST,
+    &zamba::SECOND,
 ];
 
 /// A checkpoint that no builder can turn into a graph.

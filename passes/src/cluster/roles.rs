@@ -65,7 +65,7 @@ pub fn is_elementwise(op: &Op) -> bool {
 pub fn is_cheap(op: &Op) -> bool {
     use UnaryOp::*;
     match op {
-        Op::Unary(f) => matches!(f.0, Neg | Abs | Sign | Not | Relu | Floor | Round),
+        Op::Unary(f) => matches!(f.0, Neg | Abs | Sign | Not | Relu | Relu2 | Floor | Round),
         Op::Binary(_) | Op::Select(_) | Op::Cast(_) => true,
         _ => false,
     }

@@ -22,6 +22,7 @@ mod measure;
 mod nest;
 mod operand;
 mod parts;
+mod recurrence;
 mod run;
 mod scan;
 mod top_k;

@@ -6,6 +6,7 @@
 mod factors;
 mod fft_conv;
 mod operands;
+mod recurrence;
 mod scan;
 mod top_k;
 
