@@ -128,11 +128,11 @@ impl ModelBuilder<'_> {
         let y = y.transpose(&[0, 3, 1, 2]) + x.reshape([x.dim(0), x.dim(1), 1.into(), x.dim(2)]) * skip;
         let inner = Size::new(kernels * width.value(), format!("{}·{width}", s4.kernels));
         let y = y.unary(s4.activation).reshape([x.dim(0), x.dim(1), inner.value().into()]);
-        self.gated(&y, &inner, s4)
+        self.s4_projection(&y, &inner, s4)
     }
 
     /// The projection, whose first half its second half gates.
-    fn gated(&self, y: &Value, inner: &Size, s4: &S4) -> Value {
+    fn s4_projection(&self, y: &Value, inner: &Size, s4: &S4) -> Value {
         let (m, n, both) = (self.scope("output_linear.0"), s4.width.value(), &s4.width * 2);
         let both = match s4.stored {
             Stored::Minimal => {
