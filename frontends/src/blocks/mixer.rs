@@ -3,8 +3,8 @@
 use castiron_ir::Value;
 
 use super::{
-    Attention, GatedDelta, Griffin, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7,
-    Shared, ShortConvolution, Size,
+    Attention, GatedDelta, Griffin, Hyena, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6,
+    Rwkv7, Shared, ShortConvolution, Size,
 };
 
 /// A way to mix tokens, each in a file of its own.
@@ -40,6 +40,8 @@ pub enum Mixer {
     Shared(Box<Shared>),
     /// Several side by side, whose results are added.
     Sum(Vec<Branch>),
+    /// Long filters with gates.
+    Hyena(Hyena),
     /// Nothing, not even a residual.
     None,
 }
@@ -70,6 +72,12 @@ impl From<GatedDelta> for Mixer {
 impl From<Mamba> for Mixer {
     fn from(mamba: Mamba) -> Mixer {
         Mixer::Mamba(mamba)
+    }
+}
+
+impl From<Hyena> for Mixer {
+    fn from(hyena: Hyena) -> Mixer {
+        Mixer::Hyena(hyena)
     }
 }
 
@@ -134,6 +142,7 @@ impl ModelBuilder<'_> {
                 let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
                 return branches.iter().filter_map(branch).reduce(|a, b| a + b);
             }
+            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::None => return None,
         })
     }
