@@ -16,8 +16,6 @@ pub enum Mixer {
     GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
-    /// Long filters with gates.
-    Hyena(Hyena),
     /// A gated linear recurrence.
     Griffin(Griffin),
     /// Linear attention that forgets at constant rates.
@@ -42,6 +40,8 @@ pub enum Mixer {
     Shared(Box<Shared>),
     /// Several side by side, whose results are added.
     Sum(Vec<Branch>),
+    /// Long filters with gates.
+    Hyena(Hyena),
     /// Nothing, not even a residual.
     None,
 }
@@ -125,7 +125,6 @@ impl ModelBuilder<'_> {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
-            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
             Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
             Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
@@ -143,6 +142,7 @@ impl ModelBuilder<'_> {
                 let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
                 return branches.iter().filter_map(branch).reduce(|a, b| a + b);
             }
+            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::None => return None,
         })
     }

@@ -128,11 +128,11 @@ impl ModelBuilder<'_> {
         let y = y.transpose(&[0, 3, 1, 2]) + x.reshape([x.dim(0), x.dim(1), 1.into(), x.dim(2)]) * skip;
         let inner = Size::new(kernels * width.value(), format!("{}·{width}", s4.kernels));
         let y = y.unary(s4.activation).reshape([x.dim(0), x.dim(1), inner.value().into()]);
-        self.s4_projection(&y, &inner, s4)
+        self.gated_halves(&y, &inner, s4)
     }
 
     /// The projection, whose first half its second half gates.
-    fn s4_projection(&self, y: &Value, inner: &Size, s4: &S4) -> Value {
+    fn gated_halves(&self, y: &Value, inner: &Size, s4: &S4) -> Value {
         let (m, n, both) = (self.scope("output_linear.0"), s4.width.value(), &s4.width * 2);
         let both = match s4.stored {
             Stored::Minimal => {
@@ -250,22 +250,28 @@ impl Space {
         let both = |x: &Value, row: usize| [half(x, row, 0), half(x, row, 1)];
         let builder = step.builder();
         let first = both(&step, 1);
+        let shared: Vec<Value> = std::iter::once(both(&step, 0))
+            .chain((2..rows).map(|row| both(&step, row)))
+            .chain((0..kernels).map(|kernel| both(&read, kernel)))
+            .flatten()
+            .collect();
         let steps = builder.iota([length.clone()], 0).cast(DType::F32);
         let rank = rows / 2 - 1;
-        // Constants are sliced inside, so that they are two buffers.
-        let results = builder.scan(0, [&[&first[0], &first[1]], &[&steps], &[&step, &read]], |_, values| {
-            let [x, y, _, step, read] = values else { unreachable!("as many values as operands") };
-            let meets = |[re, im]: [Value; 2]| {
+        let shared: Vec<&Value> = shared.iter().collect();
+        let results = builder.scan(0, [&[&first[0], &first[1]], &[&steps], &shared], |_, values| {
+            let (x, y) = (&values[0], &values[1]);
+            let pair = |i: usize| (&values[3 + 2 * i], &values[4 + 2 * i]);
+            let meets = |(re, im): (&Value, &Value)| {
                 let sum = |a: &Value, b: &Value| (a * b).reduce(ReduceKind::Sum, &[1]);
-                sum(x, &re) + sum(y, &im)
+                sum(x, re) + sum(y, im)
             };
-            let [re, im] = &both(step, 0);
+            let (re, im) = pair(0);
             let mut next = [x + x * re - y * im, y + x * im + y * re];
             for r in 0..rank {
-                let (seen, [u, w]) = (meets(both(step, 2 + rank + r)), both(step, 2 + r));
+                let (seen, (u, w)) = (meets(pair(1 + rank + r)), pair(1 + r));
                 next = [&next[0] - &seen * u, &next[1] - &seen * w];
             }
-            let taps = (0..kernels).map(|kernel| meets(both(read, kernel)).reshape([d]));
+            let taps = (0..kernels).map(|kernel| meets(pair(1 + 2 * rank + kernel)).reshape([d]));
             next.clone().into_iter().chain(taps).collect()
         });
         let taps =
