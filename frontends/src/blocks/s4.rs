@@ -8,6 +8,8 @@ use super::{LinearKind, ModelBuilder, Size};
 
 /// Taps that one power of a diagonal space serves.
 const TAPS: usize = 64;
+/// Kernels that one recurrence of low rank gives: more would be more operands than a row program has.
+const SIDE_BY_SIDE: usize = 2;
 
 /// A layer: one or more state spaces for each channel, an activation, and a gated projection.
 #[derive(Clone, Debug, PartialEq)]
@@ -255,23 +257,27 @@ impl Space {
         // Read into two buffers and sliced inside: as a weight each, constants would be more than shaders bind.
         let in_one = |x: &Value, rows: usize| x.gather(0, &builder.iota([rows], 0));
         let shared = [in_one(&step, rows), in_one(&read, kernels)];
-        let results = builder.scan(0, [&[&first[0], &first[1]], &[&steps], &[&shared[0], &shared[1]]], |_, values| {
-            let [x, y, _, step, read] = values else { unreachable!("as many values as operands") };
-            let meets = |[re, im]: [Value; 2]| {
-                let sum = |a: &Value, b: &Value| (a * b).reduce(ReduceKind::Sum, &[1]);
-                sum(x, &re) + sum(y, &im)
-            };
-            let [re, im] = &both(step, 0);
-            let mut next = [x + x * re - y * im, y + x * im + y * re];
-            for r in 0..rank {
-                let (seen, [u, w]) = (meets(both(step, 2 + rank + r)), both(step, 2 + r));
-                next = [&next[0] - &seen * u, &next[1] - &seen * w];
-            }
-            let taps = (0..kernels).map(|kernel| meets(both(read, kernel)).reshape([d]));
-            next.clone().into_iter().chain(taps).collect()
-        });
-        let taps =
-            results[2..].iter().map(|taps| taps.transpose(&[1, 0]).reshape([Dim::from(1), d.into(), length.clone()]));
-        builder.concat(0, &taps.collect::<Vec<_>>().iter().collect::<Vec<_>>())
+        let of = |some: std::ops::Range<usize>| {
+            builder.scan(0, [&[&first[0], &first[1]], &[&steps], &[&shared[0], &shared[1]]], |_, values| {
+                let [x, y, _, step, read] = values else { unreachable!("as many values as operands") };
+                let meets = |[re, im]: [Value; 2]| {
+                    let sum = |a: &Value, b: &Value| (a * b).reduce(ReduceKind::Sum, &[1]);
+                    sum(x, &re) + sum(y, &im)
+                };
+                let [re, im] = &both(step, 0);
+                let mut next = [x + x * re - y * im, y + x * im + y * re];
+                for r in 0..rank {
+                    let (seen, [u, w]) = (meets(both(step, 2 + rank + r)), both(step, 2 + r));
+                    next = [&next[0] - &seen * u, &next[1] - &seen * w];
+                }
+                let taps = some.map(|kernel| meets(both(read, kernel)).reshape([d]));
+                next.clone().into_iter().chain(taps).collect()
+            })
+        };
+        let starts = (0..kernels).step_by(SIDE_BY_SIDE);
+        let taps = starts.flat_map(|start| of(start..kernels.min(start + SIDE_BY_SIDE)).split_off(2));
+        let all: Vec<Value> =
+            taps.map(|taps| taps.transpose(&[1, 0]).reshape([Dim::from(1), d.into(), length.clone()])).collect();
+        builder.concat(0, &all.iter().collect::<Vec<_>>())
     }
 }
