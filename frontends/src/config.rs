@@ -165,9 +165,18 @@ impl<'a> ConfigReader<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
-    /// Whether a key is there, be it as `null`.
-    pub fn mentions(&self, key: &str) -> bool {
-        self.object.contains_key(key)
+    /// Whether a key says `null`, where that is not the same as saying nothing.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.get(key);
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
+    /// An extent that remembers its key, or a default.
+    ///
+    /// # Errors
+    /// Another value than a positive integer.
+    pub fn extent_or(&self, key: &str, default: usize) -> Result<Size, ConfigError> {
+        Ok(Size::new(self.size(key)?.unwrap_or(default), key))
     }
 
     /// Notes keys that change nothing here, whatever their values.

@@ -92,19 +92,14 @@ pub fn write(module: &Module, source: &dyn TensorSource, task: Task, wgsl: bool,
 /// # Errors
 /// Those of the runtime.
 pub fn step(session: &mut Session, tokens: &[u32], past: usize) -> Result<Vec<f32>, RunError> {
-    step_of(session, tokens, past, None)
+    step_of(session, tokens, past, past + tokens.len())
 }
 
-/// The same for a model that asks how long the whole row will be.
+/// The same, for models too that ask how long the whole row will be.
 ///
 /// # Errors
 /// Those of the runtime.
-pub fn step_of(
-    session: &mut Session,
-    tokens: &[u32],
-    past: usize,
-    length: Option<usize>,
-) -> Result<Vec<f32>, RunError> {
+pub fn step_of(session: &mut Session, tokens: &[u32], past: usize, length: usize) -> Result<Vec<f32>, RunError> {
     let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
     let (shape, past, last) = ([1, ids.len()], [past as i32], [ids.len() as i32 - 1]);
     let mut inputs = vec![
@@ -112,9 +107,10 @@ pub fn step_of(
         ("past", TensorRef::i32(&[1], &past)?),
         ("last", TensorRef::i32(&[1], &last)?),
     ];
-    let length = length.map(|length| [length as i32]);
-    if let Some(length) = &length {
-        inputs.push(("length", TensorRef::i32(&[1], length)?));
+    let further = [("length", [length as i32]), ("count", [ids.len() as i32])];
+    let takes = |name| session.model().entry("step").is_some_and(|step| step.inputs.iter().any(|(n, _)| n == name));
+    for (name, value) in further.iter().filter(|(name, _)| takes(name)) {
+        inputs.push((name, TensorRef::i32(&[1], value)?));
     }
     let outputs = session.run("step", &inputs)?;
     Ok(outputs.get("logits").expect("a step gives logits").as_f32()?.to_vec())

@@ -58,6 +58,7 @@ impl<'a> Oracle<'a> {
             "past" => Some(one(past)),
             "last" => Some(one(tokens.len() - 1)),
             "length" => Some(one(length)),
+            "count" => Some(one(tokens.len())),
             _ => None,
         };
         self.run("step", &inputs, capacity).remove("logits").expect("a step gives logits").data

@@ -82,10 +82,8 @@ pub fn check_tokens(fixture: &Fixture, pipeline: &mut Pipeline) -> Result<(), St
 fn split(pipeline: &Pipeline, generated: &Generated) -> Result<(), String> {
     let (first, second) = generated.prompt.split_at(generated.prompt.len() / 2);
     let mut session =
-        pipeline.model().session(&[("b", 1), ("c", generated.prompt.len())]).map_err(|e| e.to_string())?;
-    let step = pipeline.model().entry("step").ok_or("no entry `step`")?;
-    let takes_length = step.inputs.iter().any(|(name, _)| name == "length");
-    let length = takes_length.then_some(generated.prompt.len());
+        pipeline.model().session_with(&[("b", 1), ("c", generated.prompt.len())]).map_err(|e| e.to_string())?;
+    let length = generated.prompt.len();
     if !first.is_empty() {
         compiled::step_of(&mut session, first, 0, length).map_err(|e| e.to_string())?;
     }

@@ -100,7 +100,8 @@ fn check(options: &[(&str, Options)], wgsl: bool) {
 
 #[test]
 fn the_cpu_agrees_with_the_interpreter() {
-    check(&[("generated code", compiled::cpu(Isa::Avx2)), ("portable code", compiled::cpu(Isa::Portable))], false);
+    let kinds = [("AVX2", Isa::Avx2), ("AVX-512", Isa::Avx512), ("portable code", Isa::Portable)];
+    check(&kinds.map(|(name, isa)| (name, compiled::cpu(isa))), false);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) type Targets = HashMap<ValueId, ValueView>;
 /// A region while it is lowered.
 pub(super) struct Scope<'a> {
     pub region: &'a Region,
+    /// The fused ops of scans, by their places.
+    pub recurrences: HashMap<usize, Op>,
     /// Nodes that use each value.
     pub uses: Vec<Vec<usize>>,
     /// Where each value lies, once it is known.
@@ -64,6 +66,16 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether the only result of a node is read by scans alone, which take weights as they lie.
+    fn only_scans_read(&self, node: &Node) -> bool {
+        let [result] = node.results[..] else { return false };
+        let reads = |&user: &usize| match &self.region.nodes[user].op {
+            Op::Scan(scan) => !self.region.nodes[user].operands[..scan.carried].contains(&result),
+            _ => false,
+        };
+        self.uses[result.index()].iter().all(reads) && !self.region.results.contains(&result)
+    }
+
     /// Whether one node uses a value, and nothing else.
     pub fn is_used_once(&self, value: ValueId) -> bool {
         self.uses[value.index()].len() == 1 && !self.region.results.contains(&value)
@@ -92,9 +104,10 @@ impl Lowering<'_> {
         arguments: Vec<ValueView>,
         targets: Targets,
     ) -> Result<(Vec<Step>, Vec<ValueView>), LowerError> {
-        let region = &*as_scans(region)?;
+        let (region, recurrences) = as_scans(region)?;
+        let region = &*region;
         let views = vec![None; region.value_count()];
-        let mut scope = Scope { region, uses: region.uses(), views, targets };
+        let mut scope = Scope { region, recurrences, uses: region.uses(), views, targets };
         self.aim_at_states(&mut scope)?;
         scope.aim();
         for (&argument, view) in region.arguments.iter().zip(arguments) {
@@ -116,6 +129,10 @@ impl Lowering<'_> {
             Op::Cluster(cluster) => {
                 let operands = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
                 let body = Body::new(&cluster.body, operands, self.index.as_ref())?;
+                if body.known[body.region.results[0].index()] && scope.only_scans_read(node) {
+                    scope.views[result.index()] = Some(self.operand(&body, body.region.results[0])?);
+                    return Ok(());
+                }
                 let targets = self.destinations(scope, &node.results, &body)?;
                 if let Some(op) = linear_recurrence_of(&body, cluster.kind) {
                     self.linear_recurrence(&body, op, &targets[0], steps)?;

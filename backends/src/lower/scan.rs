@@ -8,6 +8,7 @@ use castiron_runtime::program::{self, KernelBody};
 use super::align::{Aligned, Walk};
 use super::axes::Axes;
 use super::body::{Body, Operand, Store, Stored};
+use super::recurrence::Fused;
 use super::region::Scope;
 use super::rows::RowBuilder;
 use super::view::ValueView;
@@ -25,12 +26,14 @@ pub(super) struct Step<'a> {
     pub steps: Dim,
     /// Whether the last step comes first.
     pub reverse: bool,
+    /// The op that the step is the definition of.
+    pub fused: Option<Fused<'a>>,
 }
 
 /// Where a result of a step goes; `time` are the elements from step to step of what is stacked.
 pub(super) struct Target {
-    view: ValueView,
-    time: Option<Dim>,
+    pub view: ValueView,
+    pub time: Option<Dim>,
 }
 
 /// Results that one kernel computes.
@@ -54,6 +57,7 @@ impl Lowering<'_> {
     ) -> Result<(), LowerError> {
         let node = &scope.region.nodes[at];
         let mut operands: Vec<ValueView> = node.operands.iter().map(|&o| scope.view(o).clone()).collect();
+        let fused = scope.recurrences.get(&at).map(|op| Fused { op, operands: operands.clone() });
         let count = operands[scan.carried].shape[scan.axis].clone();
         let mut time = vec![None; operands.len()];
         let sequences = scan.carried..scan.carried + scan.sequences;
@@ -77,7 +81,8 @@ impl Lowering<'_> {
             }));
         }
         let (carried, reverse) = (scan.carried, scan.reverse);
-        self.recurrence(&Step { body: &body, time, carried, steps: count, reverse }, &initial, &targets, steps)
+        let step = Step { body: &body, time, carried, steps: count, reverse, fused };
+        self.recurrence(&step, &initial, &targets, steps)
     }
 
     /// A linear recurrence as a scan of `h ← a·h + b`.
@@ -108,7 +113,7 @@ impl Lowering<'_> {
         let mut view = target.clone();
         let along = without_axis(&mut view, op.axis);
         let targets = [None, Some(Target { view, time: Some(along) })];
-        let step = Step { body: &step, time, carried: 1, steps: count, reverse: false };
+        let step = Step { body: &step, time, carried: 1, steps: count, reverse: false, fused: None };
         self.recurrence(&step, &initial, &targets, steps)
     }
 
@@ -208,7 +213,8 @@ impl Lowering<'_> {
         let (mut space, operands) = rows.finish()?;
         let steps = space.remove(0);
         let (carried, reverse) = (group.carried.len(), step.reverse);
-        Ok(KernelBody::Scan(program::Scan { steps, reverse, space, carried, operands }))
+        let fused = step.fused.as_ref().and_then(|fused| fused.on_views(walk, places, targets));
+        Ok(KernelBody::Scan(program::Scan { steps, reverse, space, carried, operands, fused: fused.map(Box::new) }))
     }
 }
 

@@ -16,8 +16,8 @@ impl Lowering<'_> {
             let Some((write, value)) = lone_write(node) else { continue };
             let Some(scan) = definitions[value.index()] else { continue };
             let is_carried = carries(&region.nodes[scan], value, |initial| {
-                let read = definitions[initial.index()].map(|at| &region.nodes[at].op);
-                matches!(read, Some(Op::StateRead(read)) if read.state == write.state)
+                let holds = |at| holds_state(&region.nodes[at], initial, &write.state);
+                definitions[initial.index()].is_some_and(holds) && is_last_use(scope, initial, scan)
             });
             if is_carried && scope.is_used_once(value) && is_read_before(scope, &write.state, scan) {
                 let state = self.state(&write.state)?;
@@ -26,6 +26,24 @@ impl Lowering<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a value lies in a state: it was read from there, or has just been written there.
+fn holds_state(node: &Node, value: ValueId, state: &str) -> bool {
+    match &node.op {
+        Op::StateRead(read) => read.state == state,
+        Op::Cluster(cluster) => {
+            let result = node.results.iter().position(|&result| result == value).map(|i| cluster.body.results[i]);
+            let is_write = |inner: &Node| matches!(&inner.op, Op::StateWrite(write) if write.state == state);
+            cluster.body.nodes.iter().any(|inner| is_write(inner) && result == Some(inner.results[0]))
+        }
+        _ => false,
+    }
+}
+
+/// Whether nothing uses a value after a node.
+fn is_last_use(scope: &Scope<'_>, value: ValueId, node: usize) -> bool {
+    !scope.region.results.contains(&value) && last_use(scope.region, &scope.uses, value).is_none_or(|last| last <= node)
 }
 
 /// The value that a cluster writes to a state as it is.
@@ -53,9 +71,5 @@ fn carries(node: &Node, value: ValueId, is_first: impl Fn(ValueId) -> bool) -> b
 fn is_read_before(scope: &Scope<'_>, state: &str, node: usize) -> bool {
     let region = scope.region;
     let reads = region.nodes.iter().filter(|n| matches!(&n.op, Op::StateRead(read) if read.state == state));
-    let is_over = |read: &Node| {
-        let value = read.results[0];
-        !region.results.contains(&value) && last_use(region, &scope.uses, value).is_none_or(|last| last <= node)
-    };
-    { reads }.all(is_over)
+    { reads }.all(|read| is_last_use(scope, read.results[0], node))
 }

@@ -10,6 +10,9 @@ use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, RelativeBias, 
 pub enum Projections {
     /// One layer for each.
     Separate([&'static str; 3]),
+    /// One layer for each, the first of which gives a gate behind each head's query: what the head mixes is
+    /// multiplied by the gate's logistic function.
+    Gated([&'static str; 3]),
     /// One layer that gives all queries, then all keys, then all values.
     Joint(&'static str),
     /// One layer that gives, for each key head, the queries that share it, its key and its value.
@@ -119,12 +122,13 @@ impl ModelBuilder<'_> {
         if let Some(latent) = &attention.latent {
             return m.latent_attention(x, attention, latent);
         }
-        let [q, k, v] = m.projections(x, attention);
+        let ([q, k, v], gate) = m.projections(x, attention);
         let [mut q, k] = m.rotated(m.normalised_heads([q, k], attention), attention);
         if attention.divide_by_layer {
             q = q / m.layer_number();
         }
-        m.mixed_heads([&q, &k, &v], attention)
+        let mixed = m.mixed_heads([&q, &k, &v], attention);
+        m.output(&gate.iter().fold(mixed, |mixed, gate| mixed * gate.sigmoid()), attention)
     }
 
     /// Queries `[b, s, g, r, d]` and keys `[b, s, g, d]` turned by their positions.
@@ -140,8 +144,9 @@ impl ModelBuilder<'_> {
         [q, self.expand("rope", &rope, &[&k, &of_keys.cos, &of_keys.sin])]
     }
 
-    /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each.
-    pub(super) fn projections(&self, x: &Value, attention: &Attention) -> [Value; 3] {
+    /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each; and the
+    /// gates of what the heads mix, like queries, if there are any.
+    pub(super) fn projections(&self, x: &Value, attention: &Attention) -> ([Value; 3], Option<Value>) {
         let queries = &attention.heads * &attention.head_dim;
         let keys = &attention.kv_heads * &attention.head_dim;
         let (g, d) = (attention.kv_heads.value(), attention.head_dim.value());
@@ -156,9 +161,15 @@ impl ModelBuilder<'_> {
             let part = |start, end| joint.slice(3, start, end);
             [part(0, r), of_keys(part(r, r + 1)), of_keys(part(r + 1, r + 2))]
         };
-        match attention.projections {
+        let heads = match attention.projections {
             Projections::Separate([q, k, v]) => {
                 [of_queries(layer(q, &queries)), of_keys(layer(k, &keys)), of_keys(layer(v, &keys))]
+            }
+            Projections::Gated([q, k, v]) => {
+                let pairs = [x.dim(0), x.dim(1), g.into(), r.into(), (2 * d).into()];
+                let both = layer(q, &(&queries * 2)).reshape(pairs);
+                let heads = [both.slice(4, 0, d), of_keys(layer(k, &keys)), of_keys(layer(v, &keys))];
+                return (heads, Some(both.slice(4, d, 2 * d)));
             }
             Projections::Joint(name) => {
                 let (q, k, joint) = (queries.value(), keys.value(), layer(name, &all));
@@ -171,7 +182,8 @@ impl ModelBuilder<'_> {
                 let of_q = self.param(of_q, &[&queries]).reshape([g, r, d]);
                 [q + of_q, k, v + self.param(of_v, &[&keys]).reshape([g, d])]
             }
-        }
+        };
+        (heads, None)
     }
 
     fn normalised_heads(&self, heads: [Value; 2], attention: &Attention) -> [Value; 2] {
@@ -199,7 +211,7 @@ impl ModelBuilder<'_> {
         })
     }
 
-    /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, through the layer after them.
+    /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, `[b, s, g, r, d]`.
     pub(super) fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
         let context = &self.context;
         let positions = attention.disentangled.as_ref().and_then(|d| self.position_scores([q, k], attention, d));
@@ -215,7 +227,7 @@ impl ModelBuilder<'_> {
         self.attend([q, &k, &v], visible, attention)
     }
 
-    /// What queries `[b, s, g, r, d]` see of keys and values `[b, g, t, d]`, through the layer after the heads.
+    /// What queries `[b, s, g, r, d]` see of keys and values `[b, g, t, d]`, in the order of the queries' axes.
     pub(super) fn attend(&self, [q, k, v]: [&Value; 3], visible: Visible<'_>, attention: &Attention) -> Value {
         let q = q.transpose(&[0, 2, 3, 1, 4]);
         let op = visible.op(attention);
@@ -225,8 +237,12 @@ impl ModelBuilder<'_> {
         });
         let optional = [visible.past, visible.mask, visible.bias, sinks.as_ref()].into_iter().flatten();
         let operands: Vec<&Value> = [&q, k, v].into_iter().chain(optional).collect();
+        self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4])
+    }
+
+    /// The layer after the heads `[b, s, g, r, d]`.
+    pub(super) fn output(&self, mixed: &Value, attention: &Attention) -> Value {
         let inner = &attention.heads * &attention.head_dim;
-        let mixed = self.expand("attention", &op, &operands).transpose(&[0, 3, 1, 2, 4]);
         let mixed = mixed.reshape([mixed.dim(0), mixed.dim(1), inner.value().into()]);
         let (name, linear) = attention.output;
         self.linear(name, &mixed, [&inner, &attention.width], linear)
@@ -252,6 +268,7 @@ impl Visible<'_> {
             soft_cap: attention.soft_cap,
             causal: attention.causal,
             window: attention.window,
+            scales: false,
             past: self.past.is_some(),
             mask: self.mask.is_some(),
             bias: self.bias.is_some(),

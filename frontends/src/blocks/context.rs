@@ -1,7 +1,10 @@
 //! What every layer of a pass sees, and how an entry reads the sequence.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use castiron_ir::op::{BinaryOp, Extent};
-use castiron_ir::{DType, Dim, Type, Value};
+use castiron_ir::{Builder, DType, Dim, Type, Value};
 
 use super::{ModelBuilder, RotaryTables};
 
@@ -12,8 +15,8 @@ pub struct Context {
     pub mask: Option<Value>,
     /// `i32[b]`: how many positions are cached. Where it is set, attention keeps a cache.
     pub past: Option<Value>,
-    /// `i32[b]`: the place of each row's last token among those that are read. What follows is padding.
-    pub last: Option<Value>,
+    /// What each row's own tokens are, where layers remember all that they read.
+    pub own: Option<Own>,
     /// Rotation angles of queries and keys; an attention says which table it takes.
     pub rotary: Vec<RotaryTables>,
     /// Added to the scores of every self-attention: broadcasts to `[b, g, r, s, t]`.
@@ -26,6 +29,27 @@ pub struct Context {
     pub embedded: Option<Value>,
     /// What cross-attention sees.
     pub source: Option<Source>,
+    /// What the first layer leaves to all others; it stands before any loop.
+    pub(super) of_first: Rc<OnceCell<Value>>,
+}
+
+/// The tokens of a continuation that are each row's own. What follows them is padding.
+#[derive(Clone)]
+pub struct Own {
+    /// `i32[b]`: how many they are.
+    pub count: Value,
+    /// `f32[b,s]`: ones for them, zeros for padding.
+    pub real: Value,
+    /// `bool[b]`: whether a row has begun before.
+    pub goes_on: Value,
+}
+
+impl Own {
+    fn new(builder: &Builder, count: Value, past: &Value) -> Own {
+        let place = builder.iota([Dim::from(1), Dim::symbol("s")], 1);
+        let real = place.binary(BinaryOp::Lt, &count.reshape([count.dim(0), Dim::from(1)])).cast(DType::F32);
+        Own { count, real, goes_on: past.binary(BinaryOp::Gt, &past.constant(0.0)) }
+    }
 }
 
 /// The sequence that an encoder has read.
@@ -46,13 +70,14 @@ impl Context {
         self.mask
             .iter()
             .chain(&self.past)
-            .chain(&self.last)
+            .chain(self.own.iter().flat_map(|own| [&own.count, &own.real, &own.goes_on]))
             .chain(&self.bias)
             .chain(self.distances.iter().flatten())
             .chain(&self.relative)
             .chain(&self.embedded)
             .chain(rotary)
             .chain(source)
+            .chain(self.of_first.get())
             .collect()
     }
 
@@ -63,7 +88,11 @@ impl Context {
         Context {
             mask: self.mask.as_ref().map(&mut next),
             past: self.past.as_ref().map(&mut next),
-            last: self.last.as_ref().map(&mut next),
+            own: self.own.as_ref().map(|own| Own {
+                count: next(&own.count),
+                real: next(&own.real),
+                goes_on: next(&own.goes_on),
+            }),
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
             relative: self.relative.as_ref().map(&mut next),
@@ -73,6 +102,7 @@ impl Context {
                 .source
                 .as_ref()
                 .map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
+            of_first: Rc::new(self.of_first.get().map(&mut next).map_or_else(OnceCell::new, OnceCell::from)),
         }
     }
 }
@@ -88,6 +118,16 @@ pub struct Tokens {
     pub length: Value,
     /// Types `i32[b,s]`, of models that tell texts of a pair apart.
     pub types: Option<Value>,
+}
+
+/// What the entry `step` of some models takes besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FurtherInputs {
+    /// `length`: the length of each row when all its tokens have been read, for what depends on it, so that a
+    /// prompt in pieces is read as a whole would be.
+    pub length: bool,
+    /// `count`: how many of the tokens are each row's own, perhaps none, for what remembers all that it reads.
+    pub count: bool,
 }
 
 impl ModelBuilder<'_> {
@@ -122,16 +162,16 @@ impl ModelBuilder<'_> {
     /// Reads the continuation of what is cached: inputs `input_ids`; `past`, the number of positions that
     /// each row has cached; and `last`, which of its tokens is each row's last, also given as a value.
     /// There is no mask: rows are padded on the right, `past` advances by their true lengths, and
-    /// what padding has written is overwritten before it is seen. What depends on a row's length
-    /// `depends_on_length`, so that a prompt in pieces is read as a whole would be, has it as another input.
-    pub fn next_tokens(&self, depends_on_length: bool) -> (Self, Tokens, Value) {
+    /// what padding has written is overwritten before it is seen. Some models have further inputs.
+    pub fn next_tokens(&self, further: FurtherInputs) -> (Self, Tokens, Value) {
         let ids = self.input("input_ids", Type::i32(["b", "s"]));
         let past = self.input("past", Type::i32(["b"]));
         let last = self.input("last", Type::i32(["b"]));
         let offsets = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
         let positions = past.reshape([Dim::symbol("b"), Dim::from(1)]) + offsets;
-        let length = if depends_on_length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
-        let context = Context { past: Some(past), last: Some(last.clone()), ..self.context.clone() };
+        let length = if further.length { self.input("length", Type::i32(["b"])) } else { &past + &last + 1.0 };
+        let own = further.count.then(|| Own::new(&self.builder, self.input("count", Type::i32(["b"])), &past));
+        let context = Context { past: Some(past), own, ..self.context.clone() };
         (self.with_context(context), Tokens { ids, positions, length, types: None }, last)
     }
 

@@ -28,7 +28,8 @@ impl ModelBuilder<'_> {
             Some(vectors) => m.source_heads(vectors, attention),
             None => KEPT.map(|name| m.kept_in_layer(name, kept_type(source, attention))),
         };
-        m.attend([&q, &k, &v], Visible { mask: Some(&source.mask), ..Visible::default() }, attention)
+        let visible = Visible { mask: Some(&source.mask), ..Visible::default() };
+        m.output(&m.attend([&q, &k, &v], visible, attention), attention)
     }
 
     /// Computes what a cross-attention needs of the encoder's vectors `[b, e, n]`, and keeps it.
@@ -52,7 +53,10 @@ impl ModelBuilder<'_> {
     fn names_of(&self, attention: &Attention) -> [&'static str; 3] {
         match attention.projections {
             Projections::Separate(names) => names,
-            Projections::Joint(name) | Projections::Grouped(name) | Projections::GroupedWithBiases(name, _) => {
+            Projections::Gated([name, ..])
+            | Projections::Joint(name)
+            | Projections::Grouped(name)
+            | Projections::GroupedWithBiases(name, _) => {
                 self.builder.fail("cross_attention", "its projections are not separate");
                 [name; 3]
             }

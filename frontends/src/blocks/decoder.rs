@@ -5,7 +5,8 @@ use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
 use super::{
-    Alibi, Embedding, Inventory, Layer, LinearKind, Mixer, ModelBuilder, NamedNorm, Pooling, Rotary, Size, Tokens,
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, Mixer, ModelBuilder, NamedNorm, Pooling, Rotary,
+    Size, Tokens,
 };
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
@@ -131,7 +132,11 @@ impl Decoder {
             vec![("logits", self.logits(&m, &x))]
         })?;
         let step = ModelBuilder::entry("step", tensors, |m| {
-            let (m, tokens, last) = m.next_tokens(self.rotary.iter().any(|rotary| rotary.growth.is_some()));
+            let further = FurtherInputs {
+                length: self.rotary.iter().any(|rotary| rotary.growth.is_some()),
+                count: self.layers.iter().any(|layer| layer.mixer.1.remembers()),
+            };
+            let (m, tokens, last) = m.next_tokens(further);
             let x = self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
             let logits = self.logits(&m, &self.normalised(&m, &x));
             let best = logits.arg_max_last();
@@ -178,9 +183,11 @@ impl ModelBuilder<'_> {
         if *scale != 1.0 {
             logits = logits * *scale;
         }
-        match soft_cap {
-            Some(cap) => (logits * (1.0 / cap)).unary(UnaryOp::Tanh) * *cap,
-            None => logits,
-        }
+        soft_cap.map_or_else(|| logits.clone(), |cap| soft_capped(&logits, cap))
     }
+}
+
+/// `cap · tanh(x / cap)`
+pub(super) fn soft_capped(x: &Value, cap: f64) -> Value {
+    (x * (1.0 / cap)).unary(UnaryOp::Tanh) * cap
 }

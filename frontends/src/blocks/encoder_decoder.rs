@@ -8,8 +8,8 @@ use castiron_ir::op::{BinaryOp, Gather, ReduceKind, UnaryOp};
 use castiron_ir::{BuildError, DType, Dim, Entry, Type, Value};
 
 use super::{
-    Context, Cross, Embedding, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, RelativeBias, Scores,
-    Size, Source, Tokens,
+    Context, Cross, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling,
+    RelativeBias, Scores, Size, Source, Tokens,
 };
 
 /// Name of the state that holds the mask of the source, `i32[b, e]`.
@@ -165,7 +165,7 @@ impl EncoderDecoder {
             let mask = m.kept(SOURCE_MASK, Type::i32(["b", "e"]));
             let source = Source { vectors: None, mask: mask.binary(BinaryOp::Ne, &mask.constant(0.0)) };
             let m = m.with_context(Context { source: Some(source), ..m.context.clone() });
-            let (m, tokens, last) = m.next_tokens(false);
+            let (m, tokens, last) = m.next_tokens(FurtherInputs::default());
             let x = self.decoder.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last]);
             let logits = self.logits(&m, &self.decoder.normalised(&m, &x));
             let best = logits.arg_max_last();

@@ -64,7 +64,17 @@ impl<'a> Inventory<'a> {
 
     /// Whether there is a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.shapes.as_ref().is_some_and(|shapes| shapes.contains_key(name))
+        self.shape(name).is_some()
+    }
+
+    /// Extents of the tensor of that name, if there is one.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.as_ref()?.get(name).map(Vec::as_slice)
+    }
+
+    /// Extent of an axis of a tensor, for widths that no config says; nothing if there is no such tensor.
+    pub fn extent(&self, name: &str, axis: usize) -> Option<usize> {
+        self.shapes.as_ref()?.get(name)?.get(axis).copied().filter(|&extent| extent > 0)
     }
 
     /// `prefix` if some tensor's name begins with it, else nothing: the checkpoint of a base model

@@ -126,12 +126,12 @@ impl ModelBuilder<'_> {
         let gate = gate.unary(UnaryOp::Silu);
         match mamba.norm {
             None => y * gate,
-            Some(GatedNorm { eps, before_gate: true }) => self.group_norm(y, mamba, eps) * gate,
-            Some(GatedNorm { eps, before_gate: false }) => self.group_norm(&(y * gate), mamba, eps),
+            Some(GatedNorm { eps, before_gate: true }) => self.norm_of_groups(y, mamba, eps) * gate,
+            Some(GatedNorm { eps, before_gate: false }) => self.norm_of_groups(&(y * gate), mamba, eps),
         }
     }
 
-    fn group_norm(&self, y: &Value, mamba: &Mamba2, eps: f64) -> Value {
+    fn norm_of_groups(&self, y: &Value, mamba: &Mamba2, eps: f64) -> Value {
         let (inner, groups) = (mamba.inner(), mamba.groups.value());
         if groups == 1 {
             return self.norm("norm", y, &Norm::rms(&inner, eps));

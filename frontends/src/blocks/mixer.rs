@@ -2,13 +2,18 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Mamba, Mamba2, ModelBuilder, Shared, Size};
+use super::{
+    Attention, GatedDelta, Griffin, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7,
+    Shared, ShortConvolution, Size,
+};
 
 /// A way to mix tokens, each in a file of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer {
     /// Every token sees all others, or those before it.
     Attention(Attention),
+    /// A gated delta network.
+    GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
     /// Selective state spaces in so many heads.
@@ -19,6 +24,22 @@ pub enum Mixer {
     Shared(Box<Shared>),
     /// Several side by side, whose results are added.
     Sum(Vec<Branch>),
+    /// A gated linear recurrence.
+    Griffin(Griffin),
+    /// Linear attention that forgets at constant rates.
+    Lightning(Lightning),
+    /// An LSTM with a matrix for a memory.
+    Mlstm(Mlstm),
+    /// A gated convolution over a few tokens.
+    ShortConvolution(ShortConvolution),
+    /// Linear attention with gates.
+    Retention(Retention),
+    /// RWKV-4's means of values.
+    Rwkv4(Rwkv4),
+    /// RWKV-5's and -6's linear attention.
+    Rwkv6(Rwkv6),
+    /// RWKV-7's delta rule.
+    Rwkv7(Rwkv7),
     /// Nothing, not even a residual.
     None,
 }
@@ -40,6 +61,12 @@ impl From<Attention> for Mixer {
     }
 }
 
+impl From<GatedDelta> for Mixer {
+    fn from(delta: GatedDelta) -> Mixer {
+        Mixer::GatedDelta(delta)
+    }
+}
+
 impl From<Mamba> for Mixer {
     fn from(mamba: Mamba) -> Mixer {
         Mixer::Mamba(mamba)
@@ -52,11 +79,43 @@ impl From<Mamba2> for Mixer {
     }
 }
 
+impl From<Retention> for Mixer {
+    fn from(retention: Retention) -> Mixer {
+        Mixer::Retention(retention)
+    }
+}
+
+impl From<Rwkv4> for Mixer {
+    fn from(rwkv4: Rwkv4) -> Mixer {
+        Mixer::Rwkv4(rwkv4)
+    }
+}
+
+impl From<Rwkv6> for Mixer {
+    fn from(rwkv6: Rwkv6) -> Mixer {
+        Mixer::Rwkv6(rwkv6)
+    }
+}
+
+impl From<Rwkv7> for Mixer {
+    fn from(rwkv7: Rwkv7) -> Mixer {
+        Mixer::Rwkv7(rwkv7)
+    }
+}
+
+impl Mixer {
+    /// Whether it keeps a state of constant size, into which all goes that is read.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Mixer::Attention(_) | Mixer::None)
+    }
+}
+
 impl ModelBuilder<'_> {
     /// What a mixer makes of `x: [b, s, n]`; nothing if there is none.
     pub(super) fn mixer(&self, (name, mixer): &(&'static str, Mixer), x: &Value) -> Option<Value> {
         Some(match mixer {
             Mixer::Attention(attention) => self.attention(name, x, attention),
+            Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
             Mixer::MambaHeads(mamba, heads) => self.mamba_heads(name, x, mamba, heads),
             Mixer::Mamba2(mamba) => self.mamba2(name, x, mamba),
@@ -67,6 +126,14 @@ impl ModelBuilder<'_> {
                 let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
                 return branches.iter().filter_map(branch).reduce(|a, b| a + b);
             }
+            Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
+            Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
+            Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
+            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
+            Mixer::Retention(retention) => self.retention(name, x, retention),
+            Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
+            Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),
+            Mixer::Rwkv7(rwkv7) => self.rwkv7(name, x, rwkv7),
             Mixer::None => return None,
         })
     }

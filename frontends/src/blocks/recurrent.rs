@@ -3,10 +3,11 @@
 //! A state is zero where a row begins, and what stands for padding leaves it as it is, so that rows of
 //! different lengths share a batch.
 
-use castiron_ir::op::{BinaryOp, Gather, LinearAttention, StateWrite, UnaryOp};
+use castiron_ir::op::{Gather, LinearAttention, StateWrite, UnaryOp};
 use castiron_ir::{DType, Dim, Type, Value};
 
-use super::{ModelBuilder, Size};
+use super::context::Own;
+use super::{Context, ModelBuilder, Size};
 
 /// The sequences of linear attention, as the op [`LinearAttention`] defines them.
 pub(super) struct Heads<'a> {
@@ -28,40 +29,66 @@ impl ModelBuilder<'_> {
     /// What a layer remembers of the tokens before these, `[b, …]`: zeros where a row begins.
     pub(super) fn recurrent(&self, name: &str, ty: Type) -> Value {
         let zeros = self.builder.scalar(ty.dtype, 0.0).broadcast(ty.shape.clone());
-        let Some(past) = &self.context.past else { return zeros };
-        let each_row = std::iter::once(past.dim(0)).chain(ty.shape[1..].iter().map(|_| Dim::from(1)));
-        let goes_on = past.binary(BinaryOp::Gt, &past.constant(0.0)).reshape(each_row.collect::<Vec<_>>());
-        goes_on.select(&self.kept_in_layer(name, ty), &zeros)
+        let Some(Own { goes_on, .. }) = &self.context.own else { return zeros };
+        let each_row = std::iter::once(goes_on.dim(0)).chain(ty.shape[1..].iter().map(|_| Dim::from(1)));
+        let before = goes_on.reshape(each_row.collect::<Vec<_>>()).select(&self.kept_in_layer(name, ty), &zeros);
+        // Written back at once, so that what carries it on can do so where it lies.
+        before.apply(StateWrite { state: self.layer_state(name) }, &[])
     }
 
     /// What the layer will remember of the name that [`ModelBuilder::recurrent`] was asked for; nothing where
     /// whole sequences are read.
     pub(super) fn remember(&self, name: &str, value: &Value) {
-        if self.context.past.is_some() {
+        if self.context.own.is_some() {
             value.apply(StateWrite { state: self.layer_state(name) }, &[]);
         }
+    }
+
+    /// The same builder for a mixer that takes padding before and after whole sequences for tokens, as the reference
+    /// does.
+    pub(super) fn without_mask(&self) -> Self {
+        self.with_context(Context { mask: None, ..self.context.clone() })
     }
 
     /// A convolution of each channel along time, of a token and those before it, over `[b, s, d]` with the
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
         let m = self.scope(name);
-        let (rows, count) = (x.dim(0), taps.value());
-        let state = format!("{name}.convolution");
-        let before = self.recurrent(&state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), x.dim(2)]));
-        let all = self.builder.concat(1, &[&before, x]);
-        if let Some(last) = &self.context.last {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1) + 1.0;
-            let kept = last.reshape([rows, 1.into()]) + offsets;
-            self.remember(&state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
-        }
         let weight = m.param("weight", &[d, &Size::new(1, "1"), taps]);
+        let sum = self.convolved_in_time(&format!("{name}.convolution"), x, &weight);
+        if bias { sum + m.param("bias", &[d]) } else { sum }
+    }
+
+    /// The same with a given weight `[d, 1, taps]`, without a bias. The layer remembers what it reads again as
+    /// `state`.
+    pub(super) fn convolved_in_time(&self, state: &str, x: &Value, weight: &Value) -> Value {
+        let channels = x.dim(2);
+        let count = weight.dim(2).as_constant().map_or(1, |taps| taps as usize);
+        let all = if count == 1 { x.clone() } else { self.after_the_last(state, x, count - 1) };
         let tap = |j: usize| {
-            let weight = weight.slice(2, j, j + 1).reshape([d.value()]);
+            let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
             all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
         };
-        let sum = (1..count).map(tap).fold(tap(0), |a, b| a + b);
-        if bias { sum + m.param("bias", &[d]) } else { sum }
+        (1..count).map(tap).fold(tap(0), |a, b| a + b)
+    }
+
+    /// A sequence `[b, s, d]` behind its `count` last vectors before it, `[b, count + s, d]`. The layer remembers them
+    /// as `name`.
+    fn after_the_last(&self, name: &str, x: &Value, count: usize) -> Value {
+        let rows = x.dim(0);
+        let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
+        let all = self.builder.concat(1, &[&before, x]);
+        if let Some(own) = &self.context.own {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1);
+            let kept = own.count.reshape([rows, 1.into()]) + offsets;
+            self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+        }
+        all
+    }
+
+    /// The vector before each of `x: [b, s, n]`; zeros before the first one. The layer remembers it as `name`.
+    pub(super) fn shifted(&self, name: &str, x: &Value) -> Value {
+        self.after_the_last(name, x, 1).slice(1, 0, x.dim(1))
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.
@@ -96,14 +123,7 @@ impl ModelBuilder<'_> {
 
     /// Ones for tokens and zeros for padding, `f32[b, s]`; nothing where nothing is padding.
     pub(super) fn real_tokens(&self) -> Option<Value> {
-        let real = match (&self.context.mask, &self.context.last) {
-            (Some(mask), _) => mask.clone(),
-            (None, Some(last)) => {
-                let place = self.builder.iota([Dim::from(1), Dim::symbol("s")], 1);
-                place.binary(BinaryOp::Le, &last.reshape([last.dim(0), Dim::from(1)]))
-            }
-            (None, None) => return None,
-        };
-        Some(real.cast(DType::F32))
+        let mask = self.context.mask.as_ref().map(|mask| mask.cast(DType::F32));
+        mask.or_else(|| self.context.own.as_ref().map(|own| own.real.clone()))
     }
 }

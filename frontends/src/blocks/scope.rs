@@ -144,6 +144,12 @@ impl<'a> ModelBuilder<'a> {
         self.instance(&format!("{}{name}", self.scope), 0, 0).is_ok_and(|name| self.tensors.has(&name))
     }
 
+    /// Extent of the first axis of the checkpoint's tensor of that name, in the first of the layers.
+    pub(super) fn rows_of(&self, name: &str) -> Option<usize> {
+        let name = self.instance(&format!("{}{name}", self.scope), 0, 0).ok()?;
+        self.tensors.shape(&name)?.first().copied()
+    }
+
     /// The layers `name.0`, `name.1`, …, each applied to the result of the one before. Layers that repeat
     /// a pattern become one loop over the pattern.
     pub fn layers<L: PartialEq>(

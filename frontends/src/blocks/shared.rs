@@ -65,7 +65,7 @@ impl ModelBuilder<'_> {
         let (name, attention) = &shared.attention;
         let m = self.scope(name);
         let reads = Attention { width: &attention.width * 2, ..attention.clone() };
-        let mut heads = m.projections(x, &reads);
+        let (mut heads, _) = m.projections(x, &reads);
         if let Some(Adapters { projections: Some(names), .. }) = &shared.adapters {
             let (inner, mut names) = (&attention.heads * &attention.head_dim, names.iter());
             heads = heads.map(|given| {
@@ -75,7 +75,7 @@ impl ModelBuilder<'_> {
         }
         let [q, k, v] = heads;
         let [q, k] = m.rotated([q, k], attention);
-        m.mixed_heads([&q, &k, &v], attention)
+        m.output(&m.mixed_heads([&q, &k, &v], attention), attention)
     }
 
     fn shared_perceptron(&self, x: &Value, shared: &Shared) -> Value {

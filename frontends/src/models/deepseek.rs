@@ -10,7 +10,7 @@ use super::sparse::{self, Mixture};
 use super::{ModelError, rope};
 use crate::blocks::{
     Attention, Decoder, ExpertGroups, ExpertTensors, FeedForward, GatedMlp, Latent, LinearKind, RouterScores,
-    SharedExpert, yarn_score_scale,
+    SharedExpert, Size, yarn_score_scale,
 };
 use crate::config::ConfigReader;
 
@@ -65,15 +65,7 @@ fn attention(request: &Request<'_>, model: &mut Decoder, is_v3: bool) -> Result<
     rotary.interleaved = !is_v3 || config.flag("rope_interleave", true)?;
     model.rotary = vec![rotary];
     let linear = LinearKind::with_bias(config.flag("attention_bias", false)?);
-    let latent = Latent {
-        query_rank: config.size("q_lora_rank")?.map(|rank| crate::blocks::Size::new(rank, "q_lora_rank")),
-        rank: config.extent("kv_lora_rank")?,
-        plain: config.extent("qk_nope_head_dim")?,
-        rotated,
-        value: config.extent("v_head_dim")?,
-        narrowing: linear,
-        eps: 1e-6,
-    };
+    let latent = latent(config, linear)?;
     let width = latent.plain.value() + latent.rotated.value();
     if config.size("qk_head_dim")?.is_some_and(|found| found != width) {
         return Err(config.invalid("qk_head_dim", "the sum of qk_nope_head_dim and qk_rope_head_dim").into());
@@ -81,6 +73,19 @@ fn attention(request: &Request<'_>, model: &mut Decoder, is_v3: bool) -> Result<
     let scale = score_scale(config) / (width as f64).sqrt();
     let output = (attention.output.0, linear);
     Ok(Attention { scale, output, latent: Some(Box::new(latent)), ..attention.clone() })
+}
+
+/// The extents of latent attention, whose narrowing layers are of a kind.
+pub(super) fn latent(config: &ConfigReader<'_>, narrowing: LinearKind) -> Result<Latent, ModelError> {
+    Ok(Latent {
+        query_rank: config.size("q_lora_rank")?.map(|rank| Size::new(rank, "q_lora_rank")),
+        rank: config.extent("kv_lora_rank")?,
+        plain: config.extent("qk_nope_head_dim")?,
+        rotated: config.extent("qk_rope_head_dim")?,
+        value: config.extent("v_head_dim")?,
+        narrowing,
+        eps: 1e-6,
+    })
 }
 
 /// What a scaled context multiplies the scores by; [`rope::rotary`] has checked the values.
@@ -114,7 +119,10 @@ fn experts(
     let mixture = Mixture {
         inner: inner.clone(),
         router: "gate",
-        scores: if is_v3 { RouterScores::Sigmoid("gate.e_score_correction_bias") } else { RouterScores::Softmax },
+        scores: match is_v3 {
+            true => RouterScores::Sigmoid(Some("gate.e_score_correction_bias")),
+            false => RouterScores::Softmax,
+        },
         chosen: 8,
         normalise,
         tensors: ExpertTensors::Each(["gate_proj", "up_proj", "down_proj"]),
@@ -131,11 +139,14 @@ fn experts(
             let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
             router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         }
-        if let FeedForward::Gated(mlp) = dense {
-            let shared = config.size("n_shared_experts")?.unwrap_or(if is_v3 { 1 } else { 2 });
-            let mlp = ("shared_experts", GatedMlp { inner: &inner * shared, ..mlp.clone() });
-            experts.shared = Some(SharedExpert { mlp, gate: None });
-        }
+        let shared = config.size("n_shared_experts")?.unwrap_or(if is_v3 { 1 } else { 2 });
+        experts.shared = shared_experts(dense, &inner * shared);
     }
     Ok(experts)
+}
+
+/// The experts that all tokens take, as one perceptron like the dense ones.
+pub(super) fn shared_experts(dense: &FeedForward, inner: Size) -> Option<SharedExpert> {
+    let FeedForward::Gated(mlp) = dense else { return None };
+    Some(SharedExpert { mlp: ("shared_experts", GatedMlp { inner, ..mlp.clone() }), gate: None })
 }

@@ -42,7 +42,8 @@ pub(super) const GEMMA3: Family = Family {
 const DEFAULTS: Defaults =
     Defaults { activation: ("hidden_activation", "gelu_pytorch_tanh"), tie: true, norm: centred, ..Defaults::LLAMA };
 
-fn centred(width: &Size, eps: f64) -> Norm {
+/// Root mean square with a weight that is stored centred at zero.
+pub(super) fn centred(width: &Size, eps: f64) -> Norm {
     Norm { weight: NormWeight::PlusOne, ..Norm::rms(width, eps) }
 }
 

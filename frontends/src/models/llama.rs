@@ -5,7 +5,7 @@ use super::ModelError;
 use super::family::{Family, Head, Request};
 use super::rope;
 use crate::blocks::{
-    Attention, Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, LinearKind, Norm, Scores, Size,
+    Attention, Decoder, Embedding, FeedForward, Gate, GatedMlp, Layer, LinearKind, Mixer, Norm, Scores, Size,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -29,6 +29,8 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
 
 /// What LLaMA's descendants assume where their configs are silent.
 pub(super) struct Defaults {
+    /// Key of the width inside gated perceptrons.
+    pub inner: &'static str,
     /// Key and default of the gate's activation.
     pub activation: (&'static str, &'static str),
     /// `tie_word_embeddings`
@@ -45,6 +47,7 @@ pub(super) struct Defaults {
 
 impl Defaults {
     pub const LLAMA: Defaults = Defaults {
+        inner: "intermediate_size",
         activation: ("hidden_act", "silu"),
         tie: false,
         rotary_share: 1.0,
@@ -56,31 +59,43 @@ impl Defaults {
 
 /// A decoder with LLaMA's names and keys and no biases: what its many descendants begin with.
 pub(super) fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
-    let (config, tensors) = (request.config, request.tensors);
-    let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
+    let config = request.config;
+    let width = config.extent("hidden_size")?;
     let heads = config.heads("num_attention_heads", "num_key_value_heads", "head_dim", &width)?;
-    let prefix = tensors.prefix("model.");
-    let tie = config.flag("tie_word_embeddings", defaults.tie)?;
-    let (table, matrix) = tensors.tied(&format!("{prefix}embed_tokens.weight"), "lm_head.weight", tie);
-    let norm = (defaults.norm)(&width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
+    let rotary = rope::rotary(config, &rope_defaults(request, defaults, &heads.head_dim)?)?;
     let attention = Attention {
         kv_heads: heads.kv_heads,
         rotary: Some(0),
         ..Attention::causal(&width, &heads.heads, &heads.head_dim)
     };
+    Ok(Decoder { rotary: vec![rotary], ..with_mixer(request, defaults, attention)? })
+}
+
+/// The same with another mixer in all layers, and without positions.
+pub(super) fn with_mixer(
+    request: &Request<'_>,
+    defaults: &Defaults,
+    mixer: impl Into<Mixer>,
+) -> Result<Decoder, ModelError> {
+    let (config, tensors) = (request.config, request.tensors);
+    let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
+    let prefix = tensors.prefix("model.");
+    let tie = config.flag("tie_word_embeddings", defaults.tie)?;
+    let (table, matrix) = tensors.tied(&format!("{prefix}embed_tokens.weight"), "lm_head.weight", tie);
+    let norm = (defaults.norm)(&width, config.positive(defaults.eps.0)?.unwrap_or(defaults.eps.1));
     let mlp = GatedMlp {
         width: width.clone(),
-        inner: config.extent("intermediate_size")?,
+        inner: config.extent(defaults.inner)?,
         activation: config.activation(defaults.activation.0, defaults.activation.1)?,
         gate: Gate::Separate(["gate_proj", "up_proj"]),
         down: "down_proj",
         bias: false,
     };
     let norms = ["input_layernorm", "post_attention_layernorm"];
-    let layer = Layer::pre_norm(("self_attn", attention), ("mlp", FeedForward::Gated(mlp)), norms, &norm);
+    let layer = Layer::pre_norm(("self_attn", mixer), ("mlp", FeedForward::Gated(mlp)), norms, &norm);
     Ok(Decoder {
         embedding: Embedding::plain(table, &vocab, &width),
-        rotary: vec![rope::rotary(config, &rope_defaults(request, defaults, &heads.head_dim)?)?],
+        rotary: vec![],
         alibi: None,
         layers_name: "layers",
         layers: vec![layer; config.layers("num_hidden_layers")?],

@@ -8,12 +8,14 @@ mod bloom;
 mod cohere;
 mod deberta;
 mod deepseek;
+mod delta;
 mod description;
 mod distilbert;
 mod electra;
 mod falcon;
 mod falcon_h1;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -26,10 +28,13 @@ mod granite;
 mod granite_hybrid;
 mod hybrid;
 mod jamba;
+mod kimi_linear;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
 mod mamba2;
+mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -37,19 +42,27 @@ mod mpnet;
 mod nemotron_h;
 mod nomic_bert;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod qwen_moe;
+mod recurrent_gemma;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod smollm3;
 mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlstm;
 mod zamba;
 
 use std::collections::BTreeMap;
@@ -97,10 +110,14 @@ const FAMILIES: &[&Family] = &[
     &granite::MIXTURE,
     &granite_hybrid::FAMILY,
     &jamba::FAMILY,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
+    &kimi_linear::FAMILY,
     &llama::FAMILY,
     &mamba2::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
+    &minimax::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
@@ -109,22 +126,34 @@ const FAMILIES: &[&Family] = &[
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
+    &olmo_hybrid::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_next::DENSE,
+    &qwen3_next::MIXTURE,
+    &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &recurrent_gemma::FAMILY,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &xlstm::FAMILY,
     &zamba::FIRST,
     &zamba::SECOND,
 ];

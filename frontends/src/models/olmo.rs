@@ -44,8 +44,8 @@ fn third(request: &Request<'_>) -> Result<Decoder, ModelError> {
     Ok(model)
 }
 
-/// What both have in common.
-fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
+/// What all have in common.
+pub(super) fn decoder(request: &Request<'_>, defaults: &Defaults) -> Result<Decoder, ModelError> {
     let config = request.config;
     let mut model = llama::decoder(request, defaults)?;
     llama::attention_biases(request, &mut model)?;

@@ -8,6 +8,7 @@ use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
 use super::{ModelError, qwen3};
 use crate::blocks::{Decoder, ExpertTensors, FeedForward, GatedMlp, LinearKind, RouterScores, SharedExpert};
+use crate::config::ConfigReader;
 
 pub(super) const QWEN2: Family = Family {
     model_type: "qwen2_moe",
@@ -33,11 +34,8 @@ fn read_qwen2(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     let linear = LinearKind::with_bias(config.flag("qkv_bias", true)?);
-    let inner = config.extent("shared_expert_intermediate_size")?;
-    mixtures(request, &mut model, 4, |mlp| {
-        let mlp = ("shared_expert", GatedMlp { inner: inner.clone(), ..mlp.clone() });
-        Some(SharedExpert { mlp, gate: Some("shared_expert_gate") })
-    })?;
+    let experts = with_shared(config, mixture(config, &model, 4, config.flag("norm_topk_prob", false)?)?, &model)?;
+    spread(config, &mut model, &experts)?;
     model.layers.iter_mut().for_each(|layer| layer.attention_mut().linear = linear);
     sparse::windows(config, &mut model, |i, first| i < first && i % 2 == 0)?;
     Ok(model)
@@ -48,7 +46,8 @@ fn read_qwen3(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     llama::attention_biases(request, &mut model)?;
     qwen3::head_norms(request, &mut model)?;
-    mixtures(request, &mut model, 8, |_| None)?;
+    let experts = mixture(config, &model, 8, config.flag("norm_topk_prob", false)?)?;
+    spread(config, &mut model, &experts)?;
     let (slides, window) = (config.flag("use_sliding_window", false)?, config.size("sliding_window")?);
     let window = window.filter(|_| slides);
     for layer in &mut model.layers {
@@ -57,26 +56,40 @@ fn read_qwen3(request: &Request<'_>) -> Result<Decoder, ModelError> {
     Ok(model)
 }
 
-/// Puts mixtures of experts into every `decoder_sparse_step`th layer but those of `mlp_only_layers`.
-fn mixtures(
-    request: &Request<'_>,
-    model: &mut Decoder,
+/// Experts whose router takes a softmax over all of them, so many for a token unless the config says otherwise.
+pub(super) fn mixture(
+    config: &ConfigReader<'_>,
+    model: &Decoder,
     chosen: usize,
-    shared: impl Fn(&GatedMlp) -> Option<SharedExpert>,
-) -> Result<(), ModelError> {
-    let config = request.config;
+    normalise: bool,
+) -> Result<FeedForward, ModelError> {
     let mixture = Mixture {
         inner: config.extent("moe_intermediate_size")?,
         router: "gate",
         scores: RouterScores::Softmax,
         chosen,
-        normalise: config.flag("norm_topk_prob", false)?,
+        normalise,
         tensors: ExpertTensors::Each(["gate_proj", "up_proj", "down_proj"]),
     };
-    let mut experts = sparse::experts(config, model, mixture)?;
+    sparse::experts(config, model, mixture)
+}
+
+/// The experts with one more that all tokens take, weighted by a gate of its own.
+pub(super) fn with_shared(
+    config: &ConfigReader<'_>,
+    mut experts: FeedForward,
+    model: &Decoder,
+) -> Result<FeedForward, ModelError> {
+    let inner = config.extent("shared_expert_intermediate_size")?;
     if let (FeedForward::Experts(experts), FeedForward::Gated(mlp)) = (&mut experts, &model.layers[0].feed_forward.1) {
-        experts.shared = shared(mlp);
+        let mlp = ("shared_expert", GatedMlp { inner, ..mlp.clone() });
+        experts.shared = Some(SharedExpert { mlp, gate: Some("shared_expert_gate") });
     }
+    Ok(experts)
+}
+
+/// Puts experts into every `decoder_sparse_step`th layer but those of `mlp_only_layers`.
+pub(super) fn spread(config: &ConfigReader<'_>, model: &mut Decoder, experts: &FeedForward) -> Result<(), ModelError> {
     let step = config.size("decoder_sparse_step")?.unwrap_or(1);
     let dense = config.numbers("mlp_only_layers")?;
     let is_sparse = |i: &usize| (i + 1).is_multiple_of(step) && !dense.contains(i);

@@ -208,12 +208,76 @@ pub struct Scan {
     pub carried: usize,
     /// Operands of a step.
     pub operands: RowOperands,
+    /// The same in a form that some executors have a kernel for.
+    pub fused: Option<Box<Recurrence>>,
 }
 
 impl Scan {
     /// The steps, then the space: what views have strides over.
     pub fn walk(&self) -> Vec<Dim> {
         std::iter::once(&self.steps).chain(&self.space).cloned().collect()
+    }
+}
+
+/// A fused recurrence on views of what the scan that defines it reads and writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recurrence {
+    /// Which one.
+    pub kind: RecurrenceKind,
+    /// `[b, s, g, r, k, e]` of linear attention, `[b, s, d, n]` of a selective scan.
+    pub extents: Vec<Dim>,
+    /// What is carried, where the scan has it.
+    pub state: View,
+    /// The op's other operands in its order.
+    pub operands: Vec<View>,
+    /// What is read at each step.
+    pub out: View,
+}
+
+/// Recurrences that are ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecurrenceKind {
+    /// [`castiron_ir::op::LinearAttention`]
+    LinearAttention {
+        /// Whether states decay.
+        decay: bool,
+        /// Whether states are corrected by what they hold.
+        delta: bool,
+        /// Whether queries read the state as it was before their own token.
+        before: bool,
+    },
+    /// [`castiron_ir::op::SelectiveScan`]
+    SelectiveScan,
+}
+
+impl RecurrenceKind {
+    /// How many extents there are.
+    pub fn rank(self) -> usize {
+        match self {
+            RecurrenceKind::LinearAttention { .. } => 6,
+            RecurrenceKind::SelectiveScan => 4,
+        }
+    }
+
+    /// The axes of the state and of the result, as places in the extents.
+    pub fn results(self) -> [&'static [usize]; 2] {
+        match self {
+            RecurrenceKind::LinearAttention { .. } => [&[0, 2, 3, 4, 5], &[0, 1, 2, 3, 5]],
+            RecurrenceKind::SelectiveScan => [&[0, 2, 3], &[0, 1, 2]],
+        }
+    }
+
+    /// The axes of each operand.
+    pub fn operands(self) -> Vec<&'static [usize]> {
+        const KEY: &[usize] = &[0, 1, 2, 3, 4];
+        match self {
+            RecurrenceKind::LinearAttention { decay, delta, .. } => {
+                let mut operands = vec![KEY, KEY, &[0, 1, 2, 3, 5]];
+                operands.resize(3 + usize::from(decay) + 2 * usize::from(delta), KEY);
+                operands
+            }
+            RecurrenceKind::SelectiveScan => vec![&[0, 1, 2], &[0, 1, 2], &[0, 1, 3], &[0, 1, 3], &[2, 3]],
+        }
     }
 }
 
@@ -271,6 +335,8 @@ pub struct AttentionKernel {
     pub k: View,
     /// Over `[b, g, t, e]`.
     pub v: View,
+    /// Over `[b, g, t]`: what each key, and what each value, is multiplied with.
+    pub scales: Option<[View; 2]>,
     /// Over `[b]`, i32.
     pub past: Option<View>,
     /// Over `[b, t]`, i32: a key of 0 is hidden.
@@ -336,7 +402,8 @@ impl KernelBody {
                 (reads.collect(), p.epilogue.outputs.iter().collect())
             }
             KernelBody::Attention(a) => {
-                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(a.scales.iter().flatten());
+                let reads = reads.chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),

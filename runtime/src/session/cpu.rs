@@ -118,6 +118,11 @@ impl Executor for CpuSession {
         Ok(self.states.tensors()[number].get(instance).map(Tensor::view))
     }
 
+    fn set_state(&mut self, number: usize, instance: usize, bytes: &[u8]) -> Result<(), RunError> {
+        self.states.tensors_mut()[number][instance].bytes_mut().copy_from_slice(bytes);
+        Ok(())
+    }
+
     fn run(&mut self, call: &Call<'_>) -> Result<Results<'_>, RunError> {
         let is_padded = self.find_padding(call);
         self.bind(call, is_padded)?;

@@ -53,6 +53,9 @@ pub(crate) trait Executor: Send + Sync {
     /// An instance of a state, if there is one.
     fn state(&mut self, number: usize, instance: usize) -> Result<Option<TensorRef<'_>>, RunError>;
 
+    /// Replaces an instance of a state, which there is, by as many bytes.
+    fn set_state(&mut self, number: usize, instance: usize, bytes: &[u8]) -> Result<(), RunError>;
+
     /// Executes an entry.
     fn run(&mut self, call: &Call<'_>) -> Result<Results<'_>, RunError>;
 

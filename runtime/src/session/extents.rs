@@ -34,6 +34,11 @@ impl Extents {
         Ok(Extents { symbols: wanted.iter().map(value).collect::<Result<_, _>>()? })
     }
 
+    /// All symbols with their extents.
+    pub fn symbols(&self) -> &[(String, usize)] {
+        &self.symbols
+    }
+
     /// The extent that a symbol stands for.
     pub fn get(&self, name: &str) -> Option<usize> {
         self.symbols.iter().find(|(n, _)| n == name).map(|&(_, value)| value)

@@ -9,6 +9,7 @@
 //!  runner.rs    sessions               extents.rs   what the symbols of states stand for
 //!  outputs.rs   results                pieces.rs    what is copied when states change
 //!  executor.rs  what a device does  ─► cpu.rs with states.rs, or crate::gpu
+//!  snapshot.rs  all states, saved and restored
 //! ```
 
 mod cpu;
@@ -19,11 +20,13 @@ pub(crate) mod model;
 pub(crate) mod outputs;
 pub(crate) mod pieces;
 mod runner;
+mod snapshot;
 mod states;
 
 pub use model::{Device, Model, Options};
 pub use outputs::Outputs;
 pub use runner::Session;
+pub use snapshot::{Snapshot, SnapshotError};
 
 use castiron_ir::DType;
 
@@ -69,6 +72,16 @@ pub enum RunError {
         name: String,
         /// The instance asked for.
         instance: usize,
+    },
+    /// Contents of a state that are of another type or shape.
+    #[error("state `{name}` is {expected}, not {found}")]
+    StateType {
+        /// The state.
+        name: String,
+        /// What was given.
+        found: String,
+        /// What the model has.
+        expected: String,
     },
     /// An input that is not given.
     #[error("entry `{entry}` needs input `{name}`")]

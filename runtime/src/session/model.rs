@@ -155,14 +155,28 @@ impl Model {
         Session::new(self.clone(), Extents::new(self.program(), symbols)?)
     }
 
+    /// As [`Model::session`], for callers that do not know which of the symbols the states have: recurrent models
+    /// have no capacity `c`.
+    ///
+    /// # Errors
+    /// Symbols that are missing; no memory.
+    pub fn session_with(&self, symbols: &[(&str, usize)]) -> Result<Session, RunError> {
+        let known = self.state_symbols();
+        self.session(&symbols.iter().copied().filter(|(symbol, _)| known.contains(symbol)).collect::<Vec<_>>())
+    }
+
     /// A session whose states are as small as can be, for entries that use none.
     ///
     /// # Errors
     /// No memory.
     pub fn smallest_session(&self) -> Result<Session, RunError> {
+        self.session(&self.state_symbols().into_iter().map(|symbol| (symbol, 1)).collect::<Vec<_>>())
+    }
+
+    /// Symbols in the extents of states.
+    fn state_symbols(&self) -> BTreeSet<&str> {
         let dims = self.program().states.iter().flat_map(|state| &state.ty.shape);
-        let symbols: BTreeSet<&str> = dims.flat_map(|dim| dim.symbols()).collect();
-        self.session(&symbols.into_iter().map(|symbol| (symbol, 1)).collect::<Vec<_>>())
+        dims.flat_map(|dim| dim.symbols()).collect()
     }
 
     /// What a session of this model works with.

@@ -35,6 +35,11 @@ impl Session {
         self.extents.get(name)
     }
 
+    /// What the symbols of the states stand for, by name.
+    pub(super) fn symbols(&self) -> &[(String, usize)] {
+        self.extents.symbols()
+    }
+
     /// Sets all states to zero.
     pub fn reset(&mut self) {
         self.executor.reset();
@@ -79,6 +84,27 @@ impl Session {
         let unknown = || RunError::UnknownState { name: name.to_owned(), instance };
         let number = self.model.program().states.iter().position(|s| s.name == name).ok_or_else(unknown)?;
         self.executor.state(number, instance)?.ok_or_else(unknown)
+    }
+
+    /// Replaces an instance of a state.
+    ///
+    /// # Errors
+    /// No such state or instance, another type or shape, or a GPU that does not take it.
+    pub fn set_state(&mut self, name: &str, instance: usize, value: TensorRef<'_>) -> Result<(), RunError> {
+        let unknown = || RunError::UnknownState { name: name.to_owned(), instance };
+        let states = &self.model.program().states;
+        let number = states.iter().position(|s| s.name == name).ok_or_else(unknown)?;
+        let slot = &states[number];
+        let shape = self.extents.shape(slot)?;
+        if instance >= slot.instances as usize {
+            return Err(unknown());
+        }
+        if (value.dtype(), value.shape()) != (slot.ty.dtype, shape.as_slice()) {
+            let (found, expected) =
+                (format!("{} {:?}", value.dtype(), value.shape()), format!("{} {shape:?}", slot.ty.dtype));
+            return Err(RunError::StateType { name: name.to_owned(), found, expected });
+        }
+        self.executor.set_state(number, instance, value.bytes())
     }
 
     /// Executes an entry. Extents follow from the shapes of the inputs and from the states.

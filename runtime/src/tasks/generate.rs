@@ -20,6 +20,8 @@ const LOGITS: &str = "logits";
 const BEST: &str = "best";
 /// The input of models whose positions depend on how long a row is.
 const LENGTH: &str = "length";
+/// The input of models that remember all they read: how many tokens are each row's own.
+const COUNT: &str = "count";
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -149,7 +151,7 @@ impl Pipeline {
         let most = request.max_new_tokens.min(room);
         let capacity = (longest + most).next_multiple_of(CAPACITY_STEP);
         let symbols = [("b", prompts.len()), ("c", capacity), ("e", sources.iter().map(Vec::len).max().unwrap_or(0))];
-        let mut session = self.model.session(if sources.is_empty() { &symbols[..2] } else { &symbols })?;
+        let mut session = self.model.session_with(&symbols)?;
         let start = Instant::now();
         if !sources.is_empty() {
             source::read(&mut session, sources)?;
@@ -201,6 +203,8 @@ struct Rows<'a> {
     past: Vec<i32>,
     next: Vec<i32>,
     last: Vec<i32>,
+    /// One token of each row.
+    one: Vec<i32>,
     /// Tokens of each row, with those that are still to be read.
     length: Vec<i32>,
 }
@@ -232,6 +236,7 @@ impl<'a> Rows<'a> {
             length: vec![0; prompts.len()],
             next: vec![0; prompts.len()],
             last: vec![0; prompts.len()],
+            one: vec![1; prompts.len()],
         }
     }
 
@@ -253,10 +258,10 @@ impl<'a> Rows<'a> {
             let token = |text: &Vec<u32>, i: usize| text.get(start + i).map_or(0, |&t| t as i32);
             let ids: Vec<i32> = texts.iter().flat_map(|text| (0..piece).map(move |i| token(text, i))).collect();
             let past = vec![start as i32; rows];
-            let last = |text: &Vec<u32>| (text.len() - 1).saturating_sub(start).min(piece - 1) as i32;
-            let last: Vec<i32> = texts.iter().map(last).collect();
+            let count: Vec<i32> = texts.iter().map(|text| text.len().saturating_sub(start).min(piece) as i32).collect();
+            let last: Vec<i32> = count.iter().map(|&count| (count - 1).max(0)).collect();
             let ends_here = |row: usize| (start..start + piece).contains(&(texts[row].len() - 1));
-            self.scores.run(session, [rows, piece], [&ids, &past, &last, &self.length], ends_here)?;
+            self.scores.run(session, [rows, piece], [&ids, &past, &last, &self.length, &count], ends_here)?;
         }
         self.past.clone_from(&self.length);
         Ok(())
@@ -313,7 +318,7 @@ impl<'a> Rows<'a> {
     fn step(&mut self, session: &mut Session, count: usize) -> Result<(), TaskError> {
         self.scores.basis = self.basis(count);
         self.length.iter_mut().zip(&self.past).for_each(|(length, past)| *length = past + 1);
-        let inputs = [self.next.as_slice(), &self.past, &self.last, &self.length];
+        let inputs = [self.next.as_slice(), &self.past, &self.last, &self.length, &self.one];
         self.scores.run(session, [self.prompts.len(), 1], inputs, |_| true)?;
         let going = self.past.iter_mut().zip(&self.finish).filter(|(_, finish)| finish.is_none());
         going.for_each(|(past, _)| *past += 1);
@@ -352,8 +357,8 @@ impl Basis {
 struct Scores {
     /// Number of tokens that there are.
     vocabulary: usize,
-    /// Whether the model asks for the lengths of rows.
-    takes_length: bool,
+    /// Whether the model asks for the lengths of rows, and for the counts of their tokens.
+    takes: [bool; 2],
     basis: Basis,
     /// `[rows]`, if that is the basis.
     best: Vec<i32>,
@@ -364,17 +369,18 @@ struct Scores {
 impl Scores {
     fn new(model: &Model) -> Result<Scores, TaskError> {
         let vocabulary = vocabulary(model)?;
-        let takes_length = model.entry(STEP).is_some_and(|step| step.inputs.iter().any(|(name, _)| name == LENGTH));
-        Ok(Scores { vocabulary, takes_length, basis: Basis::Logits, best: Vec::new(), logits: Vec::new() })
+        let takes = |input| model.entry(STEP).is_some_and(|step| step.inputs.iter().any(|(name, _)| name == input));
+        let takes = [takes(LENGTH), takes(COUNT)];
+        Ok(Scores { vocabulary, takes, basis: Basis::Logits, best: Vec::new(), logits: Vec::new() })
     }
 
-    /// Runs the model on token numbers of a shape, positions before them, the last token and the length of
-    /// each row; keeps the results of the rows that `takes` names.
+    /// Runs the model on token numbers of a shape, positions before them, the last token, the length and the count
+    /// of tokens of each row; keeps the results of the rows that `takes` names.
     fn run(
         &mut self,
         session: &mut Session,
         shape: [usize; 2],
-        [ids, past, last, length]: [&[i32]; 4],
+        [ids, past, last, length, count]: [&[i32]; 5],
         takes: impl Fn(usize) -> bool,
     ) -> Result<(), TaskError> {
         let rows = [shape[0]];
@@ -383,8 +389,15 @@ impl Scores {
             ("past", TensorRef::i32(&rows, past)?),
             ("last", TensorRef::i32(&rows, last)?),
             (LENGTH, TensorRef::i32(&rows, length)?),
+            (COUNT, TensorRef::i32(&rows, count)?),
         ];
-        let inputs = if self.takes_length { &inputs[..] } else { &inputs[..3] };
+        let without_length = [inputs[0], inputs[1], inputs[2], inputs[4]];
+        let inputs = match self.takes {
+            [true, true] => &inputs[..],
+            [true, false] => &inputs[..4],
+            [false, true] => &without_length[..],
+            [false, false] => &inputs[..3],
+        };
         let name = self.basis.output();
         let output = session.run_for(STEP, inputs, &[name])?.get(name).ok_or(missing(name))?;
         let is_kept = match self.basis {

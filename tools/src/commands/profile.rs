@@ -83,17 +83,20 @@ fn generate(arguments: &Bench, model: &Model) -> Result<Vec<Part>, Box<dyn Error
     let ids: Vec<i32> = workload::ids(length + steps + 1).collect();
     let entry = model.entry("step").ok_or("the artifact has no entry `step`")?;
     let output = entry.outputs.iter().find(|(name, _)| name == "best").map_or("logits", |(name, _)| name);
-    let mut session = model.session(&[("b", 1), ("c", ids.len().next_multiple_of(64))])?;
+    let mut session = model.session_with(&[("b", 1), ("c", ids.len().next_multiple_of(64))])?;
+    let takes = |input: &str| entry.inputs.iter().any(|(name, _)| name == input);
     let mut run = |part: &mut Part, from: usize, count: usize| -> Result<(), Box<dyn Error>> {
         let (shape, past, last, whole) = ([1, count], [from as i32], [count as i32 - 1], [(from + count) as i32]);
+        let own = [count as i32];
         let inputs = [
             ("input_ids", TensorRef::i32(&shape, &ids[from..from + count])?),
             ("past", TensorRef::i32(&[1], &past)?),
             ("last", TensorRef::i32(&[1], &last)?),
             ("length", TensorRef::i32(&[1], &whole)?),
+            ("count", TensorRef::i32(&[1], &own)?),
         ];
-        let taken = entry.inputs.len().min(inputs.len());
-        part.run(&mut session, "step", &inputs[..taken], Some(output))
+        let taken: Vec<_> = inputs.into_iter().filter(|(name, _)| takes(name)).collect();
+        part.run(&mut session, "step", &taken, Some(output))
     };
     let mut prompt = Part::new("prompt", format!("a prompt of {length} tokens"));
     // The first time, pipelines are made.

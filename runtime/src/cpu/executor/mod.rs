@@ -21,6 +21,7 @@ mod measure;
 mod nest;
 mod operand;
 mod parts;
+mod recurrence;
 mod run;
 mod scan;
 mod top_k;

@@ -62,7 +62,7 @@ impl LinearAttention {
     /// # Safety
     /// Operands can be read, and state and result written, over the extents by all workers together, which
     /// call this with the same arguments; elements of state and result are apart.
-    pub unsafe fn run(&self, worker: &Worker, scratch: &mut Scratch) {
+    pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch) {
         let [b, _, g, r, k, e] = self.extents;
         let width = self.columns();
         let blocks = e.div_ceil(width);

@@ -50,7 +50,7 @@ impl SelectiveScan {
     /// # Safety
     /// Operands can be read, and state and result written, over the extents by all workers together, which
     /// call this with the same arguments; elements of state and result are apart.
-    pub unsafe fn run(&self, worker: &Worker, scratch: &mut Scratch) {
+    pub unsafe fn run(&self, worker: Worker<'_>, scratch: &mut Scratch) {
         let [rows, steps, d, n] = self.extents;
         let pitch = n.next_multiple_of(self.isa.tiles().lanes);
         let mut carver = scratch.carve();

@@ -127,6 +127,10 @@ impl Executor for GpuSession {
         Ok(self.state.as_ref().map(Tensor::view))
     }
 
+    fn set_state(&mut self, number: usize, instance: usize, bytes: &[u8]) -> Result<(), RunError> {
+        Ok(self.states.set(&self.model.gpu, number, instance, bytes)?)
+    }
+
     fn run(&mut self, call: &Call<'_>) -> Result<Results<'_>, RunError> {
         let model = self.model.clone();
         model.gpu.check()?;

@@ -140,6 +140,16 @@ impl States {
         Ok(Some(tensor))
     }
 
+    /// Replaces an instance of a state.
+    ///
+    /// # Errors
+    /// The loss of the device.
+    pub fn set(&self, gpu: &Gpu, number: usize, instance: usize, bytes: &[u8]) -> Result<(), GpuError> {
+        let mut whole = bytes.to_vec();
+        whole.resize(padded(bytes.len()), 0);
+        write(gpu, self.buffer(number, instance), &whole)
+    }
+
     /// The bytes of a buffer.
     fn read(&self, gpu: &Gpu, staging: &mut Staging, buffer: &Buffer) -> Result<Vec<u8>, GpuError> {
         let encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -8,7 +8,8 @@ use super::{Fault, MAX_RANK, bound};
 use crate::program::row::Access;
 use crate::program::view::{Place, View};
 use crate::program::{
-    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, RowOperands, Rows, Scan, TopK, WeightForm,
+    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, Recurrence, RowOperands, Rows, Scan, TopK,
+    WeightForm,
 };
 use crate::weights::PackedMatrix;
 
@@ -118,6 +119,9 @@ impl KernelRules<'_> {
         self.view("q", &a.q, 5, Use::Operand)?;
         self.view("k", &a.k, 4, Use::Operand)?;
         self.view("v", &a.v, 4, Use::Operand)?;
+        for scale in a.scales.iter().flatten() {
+            self.view("the scales", scale, 3, Use::Operand)?;
+        }
         if let Some(bias) = &a.bias {
             self.view("the bias", bias, 5, Use::Operand)?;
         }
@@ -154,6 +158,27 @@ impl KernelRules<'_> {
             }
             if view.strides[0].as_constant() != Some(0) {
                 return Err(misplaced(&name, "at another place in each step"));
+            }
+        }
+        scan.fused.as_ref().map_or(Ok(()), |fused| self.recurrence(fused))
+    }
+
+    fn recurrence(&self, fused: &Recurrence) -> Result<(), Fault> {
+        let (rank, axes) = (fused.kind.rank(), fused.kind.operands());
+        if (fused.extents.len(), fused.operands.len()) != (rank, axes.len()) {
+            let (program, kernel) = (fused.operands.len(), axes.len());
+            return Err(Fault::Operands { what: "operands of a recurrence", program, kernel });
+        }
+        fused.extents.iter().try_for_each(|dim| self.dim(dim))?;
+        for (i, (view, axes)) in fused.operands.iter().zip(axes).enumerate() {
+            self.view(&format!("operand {i}"), view, axes.len(), Use::Operand)?;
+        }
+        let results = [("the state", &fused.state), ("the result", &fused.out)];
+        for ((name, view), axes) in results.into_iter().zip(fused.kind.results()) {
+            self.view(name, view, axes.len(), Use::Output)?;
+            require_dtype(name, view, view.dtype == DType::F32)?;
+            if view.indirect.is_some() {
+                return Err(misplaced(name, "at indices from memory"));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 mod factors;
 mod operands;
+mod recurrence;
 mod scan;
 mod top_k;
 

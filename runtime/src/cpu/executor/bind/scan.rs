@@ -10,6 +10,11 @@ use crate::program::{RowOperands, Scan};
 impl Binder<'_> {
     pub(super) fn scan(&mut self, scan: &Scan, label: &str) -> Result<(), BindFault> {
         let Some(extents) = self.space(&scan.walk())? else { return Ok(()) };
+        if let Some(fused) = &scan.fused
+            && self.recurrence(fused, label)?
+        {
+            return Ok(());
+        }
         let RowOperands { program, inputs, outputs } = &scan.operands;
         let carried = &outputs[..scan.carried];
         let inputs: Vec<_> = carried.iter().chain(inputs).cloned().collect();
