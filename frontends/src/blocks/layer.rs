@@ -18,10 +18,10 @@ pub enum FeedForward {
     Scaled(GatedMlp, [f64; 2]),
     /// A choice of perceptrons.
     Experts(Box<Experts>),
-    /// Several that read the same, whose results are added.
-    Sum(Vec<(&'static str, FeedForward)>),
     /// Two dense layers on a mixture of the token and the one before.
     ChannelMix(ChannelMix),
+    /// Several that read the same, whose results are added.
+    Sum(Vec<(&'static str, FeedForward)>),
     /// Nothing, not even a residual.
     None,
 }
@@ -177,11 +177,11 @@ impl ModelBuilder<'_> {
             FeedForward::Gated(mlp) => self.gated_mlp(name, x, mlp),
             FeedForward::Scaled(mlp, factors) => self.scaled_mlp(name, x, mlp, *factors),
             FeedForward::Experts(experts) => self.experts(name, x, experts),
+            FeedForward::ChannelMix(mix) => self.channel_mix(name, x, mix),
             FeedForward::Sum(parts) => {
                 let m = self.scope(name);
                 return parts.iter().filter_map(|part| m.feed_forward(part, x)).reduce(|a, b| a + b);
             }
-            FeedForward::ChannelMix(mix) => self.channel_mix(name, x, mix),
             FeedForward::None => return None,
         })
     }

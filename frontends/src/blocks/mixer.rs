@@ -3,8 +3,8 @@
 use castiron_ir::Value;
 
 use super::{
-    Attention, GatedDelta, Griffin, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7,
-    Shared, ShortConvolution, Size,
+    Attention, GatedDelta, Griffin, Hyena, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6,
+    Rwkv7, Shared, ShortConvolution, Size,
 };
 
 /// A way to mix tokens, each in a file of its own.
@@ -16,14 +16,6 @@ pub enum Mixer {
     GatedDelta(GatedDelta),
     /// A selective state space.
     Mamba(Mamba),
-    /// Selective state spaces in so many heads.
-    MambaHeads(Mamba, Size),
-    /// A state space with heads.
-    Mamba2(Mamba2),
-    /// A mixer that also reads what layers shared by several places make of its input.
-    Shared(Box<Shared>),
-    /// Several side by side, whose results are added.
-    Sum(Vec<Branch>),
     /// A gated linear recurrence.
     Griffin(Griffin),
     /// Linear attention that forgets at constant rates.
@@ -40,6 +32,16 @@ pub enum Mixer {
     Rwkv6(Rwkv6),
     /// RWKV-7's delta rule.
     Rwkv7(Rwkv7),
+    /// Selective state spaces in so many heads.
+    MambaHeads(Mamba, Size),
+    /// A state space with heads.
+    Mamba2(Mamba2),
+    /// A mixer that also reads what layers shared by several places make of its input.
+    Shared(Box<Shared>),
+    /// Several side by side, whose results are added.
+    Sum(Vec<Branch>),
+    /// Long filters with gates.
+    Hyena(Hyena),
     /// Nothing, not even a residual.
     None,
 }
@@ -70,6 +72,12 @@ impl From<GatedDelta> for Mixer {
 impl From<Mamba> for Mixer {
     fn from(mamba: Mamba) -> Mixer {
         Mixer::Mamba(mamba)
+    }
+}
+
+impl From<Hyena> for Mixer {
+    fn from(hyena: Hyena) -> Mixer {
+        Mixer::Hyena(hyena)
     }
 }
 
@@ -117,6 +125,14 @@ impl ModelBuilder<'_> {
             Mixer::Attention(attention) => self.attention(name, x, attention),
             Mixer::GatedDelta(delta) => self.gated_delta(name, x, delta),
             Mixer::Mamba(mamba) => self.mamba(name, x, mamba),
+            Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
+            Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
+            Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
+            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
+            Mixer::Retention(retention) => self.retention(name, x, retention),
+            Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
+            Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),
+            Mixer::Rwkv7(rwkv7) => self.rwkv7(name, x, rwkv7),
             Mixer::MambaHeads(mamba, heads) => self.mamba_heads(name, x, mamba, heads),
             Mixer::Mamba2(mamba) => self.mamba2(name, x, mamba),
             Mixer::Shared(shared) => return self.scope(name).shared(x, shared),
@@ -126,14 +142,7 @@ impl ModelBuilder<'_> {
                 let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
                 return branches.iter().filter_map(branch).reduce(|a, b| a + b);
             }
-            Mixer::Griffin(griffin) => self.griffin(name, x, griffin),
-            Mixer::Lightning(lightning) => self.lightning(name, x, lightning),
-            Mixer::Mlstm(mlstm) => self.mlstm(name, x, mlstm),
-            Mixer::ShortConvolution(convolution) => self.short_convolution(name, x, convolution),
-            Mixer::Retention(retention) => self.retention(name, x, retention),
-            Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
-            Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),
-            Mixer::Rwkv7(rwkv7) => self.rwkv7(name, x, rwkv7),
+            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::None => return None,
         })
     }

@@ -27,6 +27,7 @@ mod gptj;
 mod granite;
 mod granite_hybrid;
 mod hybrid;
+mod hyenadna;
 mod jamba;
 mod kimi_linear;
 mod layer_types;
@@ -57,6 +58,7 @@ mod rope;
 mod rwkv;
 mod rwkv4;
 mod rwkv_fla;
+mod s4;
 mod smollm3;
 mod sparse;
 mod stablelm;
@@ -113,6 +115,7 @@ const FAMILIES: &[&Family] = &[
     &lfm2::DENSE,
     &lfm2::MIXTURE,
     &kimi_linear::FAMILY,
+    &hyenadna::FAMILY,
     &llama::FAMILY,
     &mamba2::FAMILY,
     &mamba::FALCON,
@@ -147,6 +150,7 @@ const FAMILIES: &[&Family] = &[
     &rwkv::FIFTH,
     &rwkv::SEVENTH,
     &rwkv::SIXTH,
+    &s4::FAMILY,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
