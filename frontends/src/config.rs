@@ -171,6 +171,14 @@ impl<'a> ConfigReader<'a> {
         self.object.get(key).is_some_and(Value::is_null)
     }
 
+    /// An extent that remembers its key, or a default.
+    ///
+    /// # Errors
+    /// Another value than a positive integer.
+    pub fn extent_or(&self, key: &str, default: usize) -> Result<Size, ConfigError> {
+        Ok(Size::new(self.size(key)?.unwrap_or(default), key))
+    }
+
     /// Notes keys that change nothing here, whatever their values.
     pub fn disregard(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));

@@ -28,8 +28,8 @@ pub struct Generated {
     pub prompt: Vec<u32>,
     /// The prompt, or an encoder–decoder's start, and what greedy search appends.
     pub greedy: Vec<u32>,
-    /// The same of a search with four beams.
-    pub beam4: Vec<u32>,
+    /// The same of a search with four beams, where transformers has one.
+    pub beam4: Option<Vec<u32>>,
     /// How many tokens either appends.
     pub max_new_tokens: usize,
     /// Of encoder–decoders, the same of greedy search as the folder's own settings have it.

@@ -47,7 +47,7 @@ fn greedy_and_beam_tokens_continue_their_prompts() {
             let prompt =
                 if case.get("defaults").is_some() { vec![ids(&case["greedy"])[0]] } else { ids(&case["prompt"]) };
             for method in ["greedy", "beam4"] {
-                let tokens = ids(&case[method]);
+                let Some(tokens) = case.get(method).map(ids) else { continue };
                 let place = folder.display();
                 assert!(tokens.starts_with(&prompt) && tokens.len() > prompt.len(), "{place}: {method}");
             }

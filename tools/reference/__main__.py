@@ -26,6 +26,9 @@ def main() -> None:
     ggml.set_defaults(run=lambda _: write_ggml())
     configs = commands.add_parser("configs", help="write tests/data/default_configs.json")
     configs.set_defaults(run=lambda _: write_configs())
+    packages = commands.add_parser("packages", help="compare tests/fixtures with the packages of their models")
+    packages.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    packages.set_defaults(run=lambda arguments: check_packages(arguments.names))
     real = commands.add_parser("real", help="write tests/data/smollm2.json and minilm.json")
     real.add_argument("models", type=Path, help="folder that both wheels are unzipped in")
     real.set_defaults(run=lambda arguments: write_real(arguments.models))
@@ -62,6 +65,13 @@ def write_configs() -> None:
     from default_configs import write_all
 
     write_all(TESTS / "data" / "default_configs.json")
+
+
+def check_packages(names: list[str]) -> None:
+    """Compare references with the packages that define their models."""
+    from package_check import check_all
+
+    check_all(TESTS / "fixtures", names)
 
 
 def write_ggml() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
+from generation import Decoded, decode
+
 Config = dict[str, Any]
 Pool = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Samples = Callable[[PreTrainedModel, Tokenizer], dict]
@@ -70,6 +72,12 @@ class Case:
     samples: Samples | None = None
     """What `text.json` holds, if the folder has one."""
 
+    beams: bool = True
+    """Whether transformers' search with beams takes the model's states along, so that the folder holds its tokens."""
+
+    has_cache: bool = True
+    """Whether decoding keeps what it has read; not all of transformers' caches can be reordered by a beam search."""
+
     fewest_distinct: int = 6
     """How many tokens of a generated text differ at least, or a broken cache would not show."""
 
@@ -77,6 +85,15 @@ class Case:
     def generates(self) -> bool:
         """Whether the model decodes text, so that the folder holds `generate.json`."""
         return self.model.endswith(("CausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"))
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether `attention_mask` is an input."""
+        return True
+
+    def decode(self, model: PreTrainedModel, prompt: list[int], beams: int) -> Decoded:
+        """Continue `prompt` greedily, or by a search with so many beams."""
+        return decode(model, prompt, beams, self.has_cache)
 
     def write_checkpoint(self, folder: Path, generator: np.random.Generator) -> None:
         """Draw the model's weights and store them."""

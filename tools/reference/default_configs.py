@@ -35,9 +35,11 @@ MODEL_TYPES = (
     "granite",
     "granitemoe",
     "kimi_linear",
+    "lfm2",
     "llama",
     "marian",
     "mbart",
+    "minimax",
     "mistral",
     "mixtral",
     "modernbert",
@@ -58,13 +60,16 @@ MODEL_TYPES = (
     "qwen3_5_text",
     "qwen3_moe",
     "qwen3_next",
+    "recurrent_gemma",
     "roberta",
+    "rwkv",
     "smollm3",
     "stablelm",
     "starcoder2",
     "t5",
     "umt5",
     "xlm-roberta",
+    "xlstm",
 )
 
 LANGUAGE_MODELS = (

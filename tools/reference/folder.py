@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import inputs
 from case import Case
-from generation import BEAMS, NEW_TOKENS, continue_text, decode
+from generation import BEAMS, NEW_TOKENS, continue_text
 from suitability import (
     SMALLEST_BEAM_MARGIN,
     SMALLEST_GREEDY_MARGIN,
@@ -70,7 +70,7 @@ def write_reference(case: Case, folder: Path, load: Loader, generator: np.random
     batch = inputs.batch(case, vocab_size, getattr(model.config, "type_vocab_size", 0), generator)
     outputs = forward(case, model, batch)
     check_outputs(outputs, batch.get("decoder_attention_mask", batch["attention_mask"]), case.generates)
-    named = {f"in.{name}": value for name, value in batch.items()}
+    named = {f"in.{name}": value for name, value in batch.items() if case.is_masked or name != "attention_mask"}
     named |= {f"out.{name}": value for name, value in outputs.items()}
     save_file(named, folder / "reference.safetensors")
     if case.generates:
@@ -93,14 +93,17 @@ def forward(case: Case, model: PreTrainedModel, batch: dict[str, np.ndarray]) ->
 
 def generate(case: Case, load: Loader, prompt: list[int]) -> dict:
     """One entry of `generate.json`."""
-    greedy = decode(load(), prompt, 1)
+    greedy = case.decode(load(), prompt, 1)
     if greedy.margin < SMALLEST_GREEDY_MARGIN:
         raise Unsuitable("a greedy choice is too close")
     check_varied(greedy.tokens[-NEW_TOKENS:], case.fewest_distinct)
-    beam = decode(load(), prompt, BEAMS)
-    if beam.margin < SMALLEST_BEAM_MARGIN:
-        raise Unsuitable("a beam choice is too close")
-    entry = {"prompt": prompt, "greedy": greedy.tokens, "beam4": beam.tokens, "max_new_tokens": NEW_TOKENS}
+    entry = {"prompt": prompt, "greedy": greedy.tokens}
+    if case.beams:
+        beam = case.decode(load(), prompt, BEAMS)
+        if beam.margin < SMALLEST_BEAM_MARGIN:
+            raise Unsuitable("a beam choice is too close")
+        entry["beam4"] = beam.tokens
+    entry["max_new_tokens"] = NEW_TOKENS
     model = load()
     if model.config.is_encoder_decoder:
         free = continue_text(model, prompt)

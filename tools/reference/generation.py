@@ -27,7 +27,7 @@ class Decoded:
     margin: float
 
 
-def decode(model: PreTrainedModel, prompt: list[int], beams: int) -> Decoded:
+def decode(model: PreTrainedModel, prompt: list[int], beams: int, has_cache: bool = True) -> Decoded:
     """Continue `prompt` by exactly `NEW_TOKENS` tokens, none of which is the model's end token.
 
     An encoder–decoder reads `prompt` as its source, and follows the rules of its folder: the last token is
@@ -50,6 +50,7 @@ def decode(model: PreTrainedModel, prompt: list[int], beams: int) -> Decoded:
         pad_token_id=end,
         output_scores=True,
         return_dict_in_generate=True,
+        use_cache=has_cache,
         **rules,
     )
     ids = torch.tensor([prompt])

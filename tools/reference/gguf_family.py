@@ -124,17 +124,18 @@ def add_common_keys(writer: GGUFWriter, config: transformers.PretrainedConfig) -
     writer.add_embedding_length(config.hidden_size)
     inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_hidden_size", None)
     writer.add_feed_forward_length(inner or 4 * config.hidden_size)
-    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count(getattr(config, "num_attention_heads", 0))
     writer.add_vocab_size(config.vocab_size)
     latent = hasattr(config, "kv_lora_rank")
     for name in ("num_key_value_heads", "num_kv_heads"):
         if getattr(config, name, None) and not latent:
             writer.add_head_count_kv(getattr(config, name))
+    is_state_space = hasattr(config, "state_size")
     for name, add in (
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
         ("layer_norm_eps", writer.add_layer_norm_eps),
         ("norm_epsilon", writer.add_layer_norm_eps),
-        ("layer_norm_epsilon", writer.add_layer_norm_eps),
+        ("layer_norm_epsilon", writer.add_layer_norm_rms_eps if is_state_space else writer.add_layer_norm_eps),
     ):
         if getattr(config, name, None) is not None:
             add(getattr(config, name))
@@ -287,6 +288,13 @@ def separate_latent(tensors: Tensors, plain: int, value: int) -> Tensors:
 def vector_gate(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
     """The gate of Qwen2-MoE's shared expert without its axis of one row."""
     return values[0] if name.endswith("shared_expert_gate.weight") else values
+
+
+def state_space(name: str, values: np.ndarray, config: transformers.PretrainedConfig) -> np.ndarray:
+    """Mamba's decays as they are used, and its convolution without the axis of one input channel."""
+    if name.endswith("A_log"):
+        return -np.exp(values)
+    return values.squeeze(1) if name.endswith("conv1d.weight") else values
 
 
 def to_mxfp4(model: transformers.PreTrainedModel) -> None:

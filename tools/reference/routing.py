@@ -19,10 +19,10 @@ def with_steady_routing(model: PreTrainedModel) -> PreTrainedModel:
 
 def check(router: torch.nn.Module, arguments: tuple, output: tuple) -> None:
     """Route the inputs again with noise."""
-    (hidden,) = arguments
+    hidden, *others = arguments
     chosen = output[-1].sort(dim=-1).values
     generator = torch.Generator().manual_seed(1)
     for _ in range(TRIALS):
         noise = 1 + NOISE * torch.randn(hidden.shape, generator=generator)
-        if not torch.equal(router.forward(hidden * noise)[-1].sort(dim=-1).values, chosen):
+        if not torch.equal(router.forward(hidden * noise, *others)[-1].sort(dim=-1).values, chosen):
             raise Unsuitable("a router hesitates")

@@ -22,7 +22,7 @@ BUCKETS = "relative_attention_bias"
 SCORES_BIAS = "final_logits_bias"
 HEADS = ("lm_head", "predictions.decoder", "decoder.weight", "classifier", "qa_outputs", "classification_head", "score")
 QUERY_KEY = ("q_proj", "k_proj", "query", "key", "c_attn", "Attention.q", "Attention.k")
-CORRECTION = "e_score_correction_bias"
+CORRECTIONS = ("e_score_correction_bias", "expert_bias")
 CONV1D = ("c_attn", "c_proj", "c_fc")
 
 
@@ -32,7 +32,7 @@ def randomise(model: torch.nn.Module, generator: np.random.Generator, factors: d
     `factors` multiply the parameters whose names hold a part.
     """
     drawn = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-    drawn += [item for item in model.named_buffers() if item[0].endswith((CORRECTION, SCORES_BIAS))]
+    drawn += [item for item in model.named_buffers() if item[0].endswith((*CORRECTIONS, SCORES_BIAS))]
     for name, tensor in sorted(drawn, key=lambda pair: pair[0]):
         factor = np.prod([factor for part, factor in factors.items() if part in name])
         values = draw(name, tuple(tensor.shape), generator) * factor

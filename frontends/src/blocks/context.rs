@@ -1,5 +1,8 @@
 //! What every layer of a pass sees, and how an entry reads the sequence.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use castiron_ir::op::{BinaryOp, Extent};
 use castiron_ir::{Builder, DType, Dim, Type, Value};
 
@@ -24,6 +27,8 @@ pub struct Context {
     pub relative: Option<Value>,
     /// What cross-attention sees.
     pub source: Option<Source>,
+    /// What the first layer leaves to all others; it stands before any loop.
+    pub(super) of_first: Rc<OnceCell<Value>>,
 }
 
 /// The tokens of a continuation that are each row's own. What follows them is padding.
@@ -69,6 +74,7 @@ impl Context {
             .chain(&self.relative)
             .chain(rotary)
             .chain(source)
+            .chain(self.of_first.get())
             .collect()
     }
 
@@ -92,6 +98,7 @@ impl Context {
                 .source
                 .as_ref()
                 .map(|s| Source { vectors: s.vectors.as_ref().map(&mut next), mask: next(&s.mask) }),
+            of_first: Rc::new(self.of_first.get().map(&mut next).map_or_else(OnceCell::new, OnceCell::from)),
         }
     }
 }

@@ -180,9 +180,11 @@ impl ModelBuilder<'_> {
         if *scale != 1.0 {
             logits = logits * *scale;
         }
-        match soft_cap {
-            Some(cap) => (logits * (1.0 / cap)).unary(UnaryOp::Tanh) * *cap,
-            None => logits,
-        }
+        soft_cap.map_or_else(|| logits.clone(), |cap| soft_capped(&logits, cap))
     }
+}
+
+/// `cap · tanh(x / cap)`
+pub(super) fn soft_capped(x: &Value, cap: f64) -> Value {
+    (x * (1.0 / cap)).unary(UnaryOp::Tanh) * cap
 }

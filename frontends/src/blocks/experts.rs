@@ -48,8 +48,9 @@ pub enum RouterScores {
     Softmax,
     /// The softmax over those that are chosen.
     SoftmaxOfChosen,
-    /// The logistic function of each; the tensor of that name is added for the choice, but not to the weights.
-    Sigmoid(&'static str),
+    /// The logistic function of each; the tensor of that name, if there is one, is added for the choice, but not to
+    /// the weights.
+    Sigmoid(Option<&'static str>),
 }
 
 /// Experts in groups of equal size (DeepSeek-V2, arXiv:2405.04434).
@@ -149,7 +150,7 @@ impl ModelBuilder<'_> {
             RouterScores::Sigmoid(_) => logits.sigmoid(),
         };
         let candidates = match router.scores {
-            RouterScores::Sigmoid(name) => &scores + self.param(name, &[&experts.count]),
+            RouterScores::Sigmoid(Some(name)) => &scores + self.param(name, &[&experts.count]),
             _ => scores.clone(),
         };
         let candidates = match &router.groups {

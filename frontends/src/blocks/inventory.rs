@@ -72,6 +72,11 @@ impl<'a> Inventory<'a> {
         self.shapes.as_ref()?.get(name).map(Vec::as_slice)
     }
 
+    /// Extent of an axis of a tensor, for widths that no config says; nothing if there is no such tensor.
+    pub fn extent(&self, name: &str, axis: usize) -> Option<usize> {
+        self.shapes.as_ref()?.get(name)?.get(axis).copied().filter(|&extent| extent > 0)
+    }
+
     /// `prefix` if some tensor's name begins with it, else nothing: the checkpoint of a base model
     /// names its tensors without the prefix that it has under a head.
     pub fn prefix(&self, prefix: &str) -> String {

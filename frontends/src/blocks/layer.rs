@@ -2,7 +2,7 @@
 
 use castiron_ir::Value;
 
-use super::{Attention, Convolution, Experts, GatedMlp, Mixer, Mlp, ModelBuilder, Norm};
+use super::{Attention, ChannelMix, Convolution, Experts, GatedMlp, Mixer, Mlp, ModelBuilder, Norm};
 
 /// A norm and its name.
 pub type NamedNorm = (&'static str, Norm);
@@ -16,6 +16,8 @@ pub enum FeedForward {
     Gated(GatedMlp),
     /// A choice of gated perceptrons.
     Experts(Box<Experts>),
+    /// Two dense layers on a mixture of the token and the one before.
+    ChannelMix(ChannelMix),
     /// Nothing, not even a residual.
     None,
 }
@@ -39,8 +41,8 @@ pub struct Layer {
     pub parallel: bool,
     /// Whether results are added to what the norms before them gave, rather than to their inputs (BLOOM).
     pub adds_to_norm: bool,
-    /// Factor of what mixer and perceptron add.
-    pub residual_scale: f64,
+    /// Weights of the sums after mixer and perceptron: of what is added to, and of what is added.
+    pub sum_weights: [[f64; 2]; 2],
     /// Joins the result.
     pub convolution: Option<Convolution>,
     /// Between mixer and perceptron, in decoders that see what an encoder has read.
@@ -74,7 +76,7 @@ impl Layer {
             sums: [None, None],
             parallel: false,
             adds_to_norm: false,
-            residual_scale: 1.0,
+            sum_weights: [[1.0; 2]; 2],
             convolution: None,
             cross: None,
         }
@@ -136,27 +138,28 @@ impl ModelBuilder<'_> {
             Some((name, norm)) => self.norm(name, x, norm),
             None => x.clone(),
         };
-        let added = |x: &Value| if layer.residual_scale == 1.0 { x.clone() } else { x * layer.residual_scale };
+        let weighted = |x: &Value, weight: f64| if weight == 1.0 { x.clone() } else { x * weight };
+        let [[of_input, of_mixed], [of_sum, of_fed]] = layer.sum_weights;
         let residual = |x: &Value, normal: &Value| if layer.adds_to_norm { normal.clone() } else { x.clone() };
         let mixer_input = norm(&layer.before[0], x);
-        let mixed = self.mixer(&layer.mixer, &mixer_input).map(|x| added(&norm(&layer.after[0], &x)));
+        let mixed = self.mixer(&layer.mixer, &mixer_input).map(|x| weighted(&norm(&layer.after[0], &x), of_mixed));
         let feed_forward =
-            |x: &Value| self.feed_forward(&layer.feed_forward, x).map(|x| added(&norm(&layer.after[1], &x)));
+            |x: &Value| self.feed_forward(&layer.feed_forward, x).map(|x| weighted(&norm(&layer.after[1], &x), of_fed));
         if layer.parallel {
             let input = if layer.before[1].is_some() { norm(&layer.before[1], x) } else { mixer_input };
-            let sum = mixed.into_iter().chain(feed_forward(&input)).fold(x.clone(), |x, y| x + y);
+            let sum = mixed.into_iter().chain(feed_forward(&input)).fold(weighted(x, of_input), |x, y| x + y);
             return norm(&layer.sums[1], &sum);
         }
         let mut y = match mixed {
-            Some(mixed) => norm(&layer.sums[0], &(residual(x, &mixer_input) + mixed)),
+            Some(mixed) => norm(&layer.sums[0], &(weighted(&residual(x, &mixer_input), of_input) + mixed)),
             None => x.clone(),
         };
         if let Some(Cross { attention: (name, attention), before, sum }) = &layer.cross {
-            y = norm(sum, &(&y + added(&self.cross_attention(name, &norm(before, &y), attention))));
+            y = norm(sum, &(&y + self.cross_attention(name, &norm(before, &y), attention)));
         }
         let input = norm(&layer.before[1], &y);
         if let Some(fed) = feed_forward(&input) {
-            y = norm(&layer.sums[1], &(residual(&y, &input) + fed));
+            y = norm(&layer.sums[1], &(weighted(&residual(&y, &input), of_sum) + fed));
         }
         match &layer.convolution {
             Some(convolution) => self.convolved(x, &y, convolution),
@@ -169,6 +172,7 @@ impl ModelBuilder<'_> {
             FeedForward::Plain(mlp) => self.mlp(name, x, mlp),
             FeedForward::Gated(mlp) => self.gated_mlp(name, x, mlp),
             FeedForward::Experts(experts) => self.experts(name, x, experts),
+            FeedForward::ChannelMix(mix) => self.channel_mix(name, x, mix),
             FeedForward::None => return None,
         })
     }

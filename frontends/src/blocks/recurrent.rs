@@ -7,7 +7,7 @@ use castiron_ir::op::{Gather, LinearAttention, StateWrite, UnaryOp};
 use castiron_ir::{DType, Dim, Type, Value};
 
 use super::context::Own;
-use super::{ModelBuilder, Size};
+use super::{Context, ModelBuilder, Size};
 
 /// The sequences of linear attention, as the op [`LinearAttention`] defines them.
 pub(super) struct Heads<'a> {
@@ -44,6 +44,12 @@ impl ModelBuilder<'_> {
         }
     }
 
+    /// The same builder for a mixer that takes padding before and after whole sequences for tokens, as the reference
+    /// does.
+    pub(super) fn without_mask(&self) -> Self {
+        self.with_context(Context { mask: None, ..self.context.clone() })
+    }
+
     /// A convolution of each channel along time, of a token and those before it, over `[b, s, d]` with the
     /// parameter `weight: [d, 1, taps]`, whose last tap is for the token itself.
     pub(super) fn causal_convolution(&self, name: &str, x: &Value, [d, taps]: [&Size; 2], bias: bool) -> Value {
@@ -56,20 +62,33 @@ impl ModelBuilder<'_> {
     /// The same with a given weight `[d, 1, taps]`, without a bias. The layer remembers what it reads again as
     /// `state`.
     pub(super) fn convolved_in_time(&self, state: &str, x: &Value, weight: &Value) -> Value {
-        let (rows, channels) = (x.dim(0), x.dim(2));
+        let channels = x.dim(2);
         let count = weight.dim(2).as_constant().map_or(1, |taps| taps as usize);
-        let before = self.recurrent(state, Type::new(DType::F32, [rows.clone(), (count - 1).into(), channels.clone()]));
-        let all = self.builder.concat(1, &[&before, x]);
-        if let Some(own) = &self.context.own {
-            let offsets = self.builder.iota([Dim::from(1), Dim::from(count - 1)], 1);
-            let kept = own.count.reshape([rows, 1.into()]) + offsets;
-            self.remember(state, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
-        }
+        let all = if count == 1 { x.clone() } else { self.after_the_last(state, x, count - 1) };
         let tap = |j: usize| {
             let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
             all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
         };
         (1..count).map(tap).fold(tap(0), |a, b| a + b)
+    }
+
+    /// A sequence `[b, s, d]` behind its `count` last vectors before it, `[b, count + s, d]`. The layer remembers them
+    /// as `name`.
+    fn after_the_last(&self, name: &str, x: &Value, count: usize) -> Value {
+        let rows = x.dim(0);
+        let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
+        let all = self.builder.concat(1, &[&before, x]);
+        if let Some(own) = &self.context.own {
+            let offsets = self.builder.iota([Dim::from(1), Dim::from(count)], 1);
+            let kept = own.count.reshape([rows, 1.into()]) + offsets;
+            self.remember(name, &all.apply(Gather { axis: 1, batch: Some(1) }, &[&kept]));
+        }
+        all
+    }
+
+    /// The vector before each of `x: [b, s, n]`; zeros before the first one. The layer remembers it as `name`.
+    pub(super) fn shifted(&self, name: &str, x: &Value) -> Value {
+        self.after_the_last(name, x, 1).slice(1, 0, x.dim(1))
     }
 
     /// What heads of linear attention read, `[b, s, g, r, e]`. The layer remembers their states as `name`.

@@ -54,10 +54,28 @@ pub(super) enum Recipe {
     Rows(Rows),
     /// The last two axes change places.
     Transposed(Box<Stored>),
-    /// A number is added to each element.
-    Shifted(Box<Stored>, f32),
+    /// A function of each element.
+    Mapped(Box<Stored>, Map),
     /// Integers and their scales are tensors of their own.
     Quantised(Box<Quantised>),
+}
+
+/// A function of an element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Map {
+    /// `x + a`
+    Plus(f32),
+    /// `ln(-x)`
+    LogOfNegative,
+}
+
+impl Map {
+    fn apply(self, x: f32) -> f32 {
+        match self {
+            Map::Plus(a) => x + a,
+            Map::LogOfNegative => (-x).ln(),
+        }
+    }
 }
 
 /// Elements of a PyTorch storage, or of a type that the IR has not.
@@ -106,10 +124,10 @@ impl Stored {
         Stored { shape, storage: Storage::Dense(DType::F32), recipe: Recipe::Transposed(Box::new(self)) }
     }
 
-    /// The tensor with a number added to each element.
-    pub(super) fn shifted(self, by: f32) -> Stored {
+    /// The tensor with a function of each element in its place.
+    pub(super) fn mapped(self, map: Map) -> Stored {
         let storage = Storage::Dense(DType::F32);
-        Stored { shape: self.shape.clone(), storage, recipe: Recipe::Shifted(Box::new(self), by) }
+        Stored { shape: self.shape.clone(), storage, recipe: Recipe::Mapped(Box::new(self), map) }
     }
 
     /// The elements' bytes; lent by the file where they lie there as they are wanted.
@@ -120,8 +138,8 @@ impl Stored {
             Recipe::Elements(elements) => Cow::Owned(elements.read(&self.shape, files)),
             Recipe::Rows(rows) => Cow::Owned(rows.read(files)),
             Recipe::Transposed(source) => Cow::Owned(transpose(&source.values(files), &source.shape)),
-            Recipe::Shifted(source, by) => {
-                Cow::Owned(source.values(files).iter().flat_map(|x| (x + by).to_le_bytes()).collect())
+            Recipe::Mapped(source, map) => {
+                Cow::Owned(source.values(files).iter().flat_map(|&x| map.apply(x).to_le_bytes()).collect())
             }
             Recipe::Quantised(quantised) => Cow::Owned(quantised.read(&self.shape, files)),
         }
@@ -141,7 +159,7 @@ impl Stored {
             Recipe::Absent => Vec::new(),
             Recipe::Plain(span) | Recipe::Elements(Elements { span, .. }) => vec![span.clone()],
             Recipe::Rows(rows) => rows.spans.clone(),
-            Recipe::Transposed(source) | Recipe::Shifted(source, _) => source.spans(),
+            Recipe::Transposed(source) | Recipe::Mapped(source, _) => source.spans(),
             Recipe::Quantised(quantised) => quantised.spans(),
         }
     }

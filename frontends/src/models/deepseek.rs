@@ -119,7 +119,10 @@ fn experts(
     let mixture = Mixture {
         inner: inner.clone(),
         router: "gate",
-        scores: if is_v3 { RouterScores::Sigmoid("gate.e_score_correction_bias") } else { RouterScores::Softmax },
+        scores: match is_v3 {
+            true => RouterScores::Sigmoid(Some("gate.e_score_correction_bias")),
+            false => RouterScores::Softmax,
+        },
         chosen: 8,
         normalise,
         tensors: ExpertTensors::Each(["gate_proj", "up_proj", "down_proj"]),

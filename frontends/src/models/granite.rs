@@ -45,7 +45,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let (scale, residual_scale) = (factor("attention_multiplier")?, factor("residual_multiplier")?);
     for layer in &mut model.layers {
         layer.attention_mut().scale = scale;
-        layer.residual_scale = residual_scale;
+        layer.sum_weights = [[1.0, residual_scale]; 2];
     }
     Ok(model)
 }

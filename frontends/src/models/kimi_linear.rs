@@ -131,7 +131,7 @@ fn experts(config: &ConfigReader<'_>, model: &Decoder, dense: &FeedForward) -> R
     let mixture = Mixture {
         inner: inner.clone(),
         router: "gate",
-        scores: RouterScores::Sigmoid("gate.e_score_correction_bias"),
+        scores: RouterScores::Sigmoid(Some("gate.e_score_correction_bias")),
         chosen: size(["num_experts_per_token", "num_experts_per_tok"], 8)?,
         normalise,
         tensors: ExpertTensors::Each(["w1", "w3", "w2"]),

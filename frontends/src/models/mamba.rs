@@ -8,7 +8,13 @@ use crate::blocks::{Decoder, Embedding, Layer, LinearKind, Mamba, Norm, Scores, 
 pub(super) const MAMBA: Family = Family {
     model_type: "mamba",
     architectures: &[("MambaModel", Head::None), ("MambaForCausalLM", Head::LanguageModel)],
-    build: |request| request.decoder(&read(request, None)?),
+    build: |request| {
+        if request.config.flag("dt_b_c_rms", false)? {
+            // GGUF files of Falcon-Mamba do not tell the epsilon of these norms.
+            return Err(request.config.invalid("dt_b_c_rms", "false").into());
+        }
+        request.decoder(&read(request, None)?)
+    },
 };
 
 pub(super) const FALCON: Family = Family {
@@ -71,15 +77,18 @@ const INITIAL: &[&str] = &[
     "use_mambapy",
 ];
 
-/// `intermediate_size`, which is `expand · hidden_size` whatever the file says.
+/// `intermediate_size`, or `expand · hidden_size`.
 fn inner(request: &Request<'_>, width: &Size) -> Result<Size, ModelError> {
-    request.config.disregard(&["intermediate_size"]);
+    if let Some(inner) = request.config.size("intermediate_size")? {
+        request.config.disregard(&["expand"]);
+        return Ok(Size::new(inner, "intermediate_size"));
+    }
     let expand = request.config.positive("expand")?.unwrap_or(2.0);
     let inner = (expand * width.value() as f64) as usize;
-    match inner {
-        0 => Err(request.config.invalid("expand", "a factor that leaves at least one channel").into()),
-        _ => Ok(Size::new(inner, "expand · hidden_size")),
+    if !(1..1 << 31).contains(&inner) {
+        return Err(request.config.invalid("expand", "a factor that leaves at least one channel").into());
     }
+    Ok(Size::new(inner, "expand · hidden_size"))
 }
 
 /// `time_step_rank`: a number, or `auto` for a sixteenth of the width.

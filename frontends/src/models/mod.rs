@@ -13,6 +13,7 @@ mod distilbert;
 mod electra;
 mod falcon;
 mod family;
+mod fla;
 mod gemma;
 mod glm;
 mod gpt2;
@@ -24,8 +25,10 @@ mod gptj;
 mod granite;
 mod kimi_linear;
 mod layer_types;
+mod lfm2;
 mod llama;
 mod mamba;
+mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -40,13 +43,19 @@ mod qwen2;
 mod qwen3;
 mod qwen3_next;
 mod qwen_moe;
+mod recurrent_gemma;
+mod retnet;
 mod roberta;
 mod rope;
+mod rwkv;
+mod rwkv4;
+mod rwkv_fla;
 mod smollm3;
 mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlstm;
 
 use std::collections::BTreeMap;
 
@@ -89,10 +98,13 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &lfm2::DENSE,
+    &lfm2::MIXTURE,
     &kimi_linear::FAMILY,
     &llama::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
+    &minimax::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &modernbert::FAMILY,
@@ -111,15 +123,23 @@ const FAMILIES: &[&Family] = &[
     &qwen3_next::NEXT,
     &qwen_moe::QWEN2,
     &qwen_moe::QWEN3,
+    &recurrent_gemma::FAMILY,
+    &retnet::GLA,
+    &retnet::RETNET,
     &roberta::CAMEMBERT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &rwkv4::FAMILY,
+    &rwkv::FIFTH,
+    &rwkv::SEVENTH,
+    &rwkv::SIXTH,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
     &t5::MT5,
     &t5::T5,
     &t5::UMT5,
+    &xlstm::FAMILY,
 ];
 
 /// A checkpoint that no builder can turn into a graph.

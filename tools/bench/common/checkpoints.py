@@ -6,7 +6,7 @@ import random
 from array import array
 from pathlib import Path
 
-from models import Encoder, Gpt2
+from models import Encoder, Gpt2, Mamba
 from peer import Place
 
 GGUF_PACKAGES = ["gguf==0.19.0"]
@@ -39,6 +39,11 @@ def random_bert(place: Place, name: str, encoder: Encoder) -> Path:
 def random_gpt2(place: Place, name: str, model: Gpt2) -> Path:
     """A checkpoint folder of GPT-2 with small random f32 weights."""
     return random_folder(place.work / name, gpt2_shapes(model), gpt2_config(model))
+
+
+def random_mamba(place: Place, name: str, model: Mamba) -> Path:
+    """A checkpoint folder of a Mamba with small random f32 weights."""
+    return random_folder(place.work / name, mamba_shapes(model), mamba_config(model))
 
 
 def random_folder(folder: Path, tensors: dict[str, list[int]], config: dict[str, object]) -> Path:
@@ -160,5 +165,42 @@ def gpt2_config(model: Gpt2) -> dict[str, object]:
         "n_layer": model.layers,
         "n_positions": model.positions,
         "layer_norm_epsilon": 1e-5,
+        "vocab_size": model.vocabulary,
+    }
+
+
+def mamba_shapes(model: Mamba) -> dict[str, list[int]]:
+    """Every parameter of transformers' `MambaForCausalLM`; its head is the embedding."""
+    hidden, inner = model.hidden, model.inner
+    found = {"backbone.embeddings.weight": [model.vocabulary, hidden], "backbone.norm_f.weight": [hidden]}
+    for layer in (f"backbone.layers.{index}" for index in range(model.layers)):
+        found[f"{layer}.norm.weight"] = [hidden]
+        mixer = {
+            "in_proj.weight": [2 * inner, hidden],
+            "conv1d.weight": [inner, 1, model.taps],
+            "conv1d.bias": [inner],
+            "x_proj.weight": [model.rank + 2 * model.state, inner],
+            "dt_proj.weight": [inner, model.rank],
+            "dt_proj.bias": [inner],
+            "A_log": [inner, model.state],
+            "D": [inner],
+            "out_proj.weight": [hidden, inner],
+        }
+        found.update({f"{layer}.mixer.{name}": shape for name, shape in mixer.items()})
+    return found
+
+
+def mamba_config(model: Mamba) -> dict[str, object]:
+    """`config.json` of that model."""
+    return {
+        "architectures": ["MambaForCausalLM"],
+        "model_type": "mamba",
+        "hidden_size": model.hidden,
+        "intermediate_size": model.inner,
+        "expand": model.inner // model.hidden,
+        "num_hidden_layers": model.layers,
+        "state_size": model.state,
+        "conv_kernel": model.taps,
+        "time_step_rank": model.rank,
         "vocab_size": model.vocabulary,
     }

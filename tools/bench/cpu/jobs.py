@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from models import Gpt2, Mamba
 from peer import Measured, Place, Unavailable
 from workloads import Encoding, Generation, Workload
 
@@ -15,7 +16,8 @@ def job_of(workload: Workload, path: Path, runs: int, threads: int, options: dic
     """What `scripts/job.py` describes."""
     job: Job = {"path": str(path), "runs": runs, "threads": threads, "options": options}
     if isinstance(workload, Generation):
-        return job | {"kind": "generation", "prompt": workload.prompt, "new": workload.new}
+        kind = "state space" if is_mamba(workload) else "generation"
+        return job | {"kind": kind, "prompt": workload.prompt, "new": workload.new}
     return job | {"kind": "encoding", "lengths": list(workload.lengths)}
 
 
@@ -49,13 +51,18 @@ def measured(
 
 
 def is_gpt2(workload: Workload) -> bool:
-    """Whether it is the decoder that is no LLaMA."""
-    return isinstance(workload, Generation) and workload.weights == "f32"
+    """Whether it is GPT-2."""
+    return isinstance(workload, Generation) and isinstance(workload.sizes, Gpt2)
+
+
+def is_mamba(workload: Workload) -> bool:
+    """Whether it is a state space."""
+    return isinstance(workload, Generation) and isinstance(workload.sizes, Mamba)
 
 
 def is_gguf(workload: Workload) -> bool:
     """Whether its checkpoint is a GGUF file."""
-    return isinstance(workload, Generation) and not is_gpt2(workload)
+    return isinstance(workload, Generation) and workload.weights != "f32"
 
 
 def is_encoding(workload: Workload) -> bool:

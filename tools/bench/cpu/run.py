@@ -22,13 +22,14 @@ from peers.castiron import Castiron
 from peers.frameworks import frameworks
 from peers.llama_cpp import LlamaCpp
 from quality import quality
+from recurrence import recurrence
 from report import markdown
 from rounds import Row, Versions, prepared, processor, rows, tell
 from table import write_json
 from workloads import Workload, workloads
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXTRAS = ("growth", "quality", "padding")
+EXTRAS = ("growth", "quality", "padding", "recurrence")
 
 
 def arguments() -> argparse.Namespace:
@@ -110,7 +111,13 @@ def main() -> None:
     is_there = [peer for peer in peers if not isinstance(versions[peer.name], Unavailable)]
     decoders = [peer for peer in is_there if isinstance(peer, Castiron | LlamaCpp)]
     encoders = [peer for peer in is_there if not isinstance(peer, LlamaCpp)]
-    for name, extra, those in (("growth", growth, decoders), ("quality", quality, decoders), ("padding", padding, encoders)):
+    extras = (
+        ("growth", growth, decoders),
+        ("quality", quality, decoders),
+        ("padding", padding, encoders),
+        ("recurrence", recurrence, [castiron]),
+    )
+    for name, extra, those in extras:
         if not options.workloads or name in options.workloads:
             more[name] = extra(those, options.quick)
             write()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from models import BERT_BASE, GPT2, MINILM, QWEN, SMOLLM2, TINYLLAMA, Decoder, Encoder, Gpt2
+from models import BERT_BASE, GPT2, MAMBA, MINILM, QWEN, SMOLLM2, TINYLLAMA, Decoder, Encoder, Gpt2, Mamba
 
 PROMPT_AND_TOKEN = {"prompt_ms": "prompt, ms", "token_ms": "decode, ms per token"}
 COMMON = {"cold_ms": "cold start, ms", "load_ms": "load, ms", "peak_rss_mb": "peak RSS, MB"}
@@ -17,7 +17,7 @@ class Generation:
     """Greedy decoding of `new` tokens after a prompt of `prompt` tokens, batch 1."""
 
     model: str
-    sizes: Decoder | Gpt2
+    sizes: Decoder | Gpt2 | Mamba
     weights: str
     prompt: int
     new: int
@@ -39,7 +39,9 @@ class Generation:
     def prompt_flops(self) -> float:
         """Operations of the prompt: products, causal attention, logits of the last token."""
         s = self.sizes
-        attention = 2 * s.layers * s.hidden * self.prompt**2
+        # A selective scan multiplies and adds four times for each number of the state.
+        scan = 8 * s.layers * s.inner * s.state * self.prompt if isinstance(s, Mamba) else 0
+        attention = scan or 2 * s.layers * s.hidden * self.prompt**2
         return 2 * self.products * self.prompt + attention + 2 * s.vocabulary * s.hidden
 
     @property
@@ -101,6 +103,9 @@ def workloads(quick: bool) -> dict[str, Workload]:
         for encoding in encodings:
             found[f"{name}-{encoding.lower().replace('_', '')}"] = Generation(model, sizes, encoding, 512, new)
     found["gpt2"] = Generation("GPT-2", GPT2, "f32", 512, new)
+    for weights in ("f32", "F16", "Q8_0"):
+        name = f"mamba-{weights.lower().replace('_', '')}"
+        found[name] = Generation("Mamba-130M", MAMBA, weights, 512, new)
     found["bert-1"] = Encoding("BERT-base", BERT_BASE, (128,))
     found["bert-8"] = Encoding("BERT-base", BERT_BASE, (128,) * 8)
     found["bert-unequal"] = Encoding("BERT-base", BERT_BASE, UNEQUAL)

@@ -6,6 +6,7 @@ from cases.descendants import LONGROPE, WINDOW
 from cases.llama import SMALL
 from cases.mixtures import LATENT, YARN
 from cases.mixtures import SMALL as MIXTURE
+from cases.state_spaces import SMALL as STATE_SPACE
 from gguf import ExpertGatingFuncType
 from gguf_family import (
     GgufFamilyCase,
@@ -16,6 +17,7 @@ from gguf_family import (
     separate_experts,
     separate_latent,
     stacked_norms,
+    state_space,
     to_mxfp4,
     transposed,
     vector_gate,
@@ -37,6 +39,15 @@ def family(name: str, architecture: str, model: str, config: dict, base: dict = 
     return GgufFamilyCase(
         name=f"gguf-{name}", architecture=architecture, model=model, config=base | config, lengths=(7, 4), **fields
     )
+
+
+def state_space_keys(writer, config):
+    """Sizes of Mamba's state."""
+    writer.add_ssm_conv_kernel(config.conv_kernel)
+    writer.add_ssm_inner_size(config.intermediate_size)
+    writer.add_ssm_state_size(config.state_size)
+    writer.add_ssm_time_step_rank(config.time_step_rank)
+    writer.add_ssm_dt_b_c_rms(False)
 
 
 def window(writer, config):
@@ -403,4 +414,13 @@ CASES = MIXTURES + [
     ),
     family("starcoder", "starcoder", "GPTBigCodeForCausalLM", GPT2, base={}),
     family("gptj", "gptj", "GPTJForCausalLM", GPT2 | dict(rotary_dim=8), base={}, add_keys=gptj_keys),
+    GgufFamilyCase(
+        name="gguf-mamba",
+        architecture="mamba",
+        model="MambaForCausalLM",
+        config=STATE_SPACE,
+        lengths=(7, 4),
+        add_keys=state_space_keys,
+        change=state_space,
+    ),
 ]

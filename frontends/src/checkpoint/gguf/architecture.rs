@@ -7,7 +7,7 @@ use super::metadata::Keys;
 use super::rope::{self, Rope};
 use super::tensors::TensorInfo;
 use super::{GgufError, Model, mixtures, tables};
-use crate::checkpoint::stored::{Recipe, Rows, Stored};
+use crate::checkpoint::stored::{Map as Function, Recipe, Rows, Stored};
 
 /// An architecture: where its config and its tensors are found. The tables are in `tables`; one whose tensors have
 /// other names from model to model has several, of which the first that knows the tensors of a file counts.
@@ -53,6 +53,8 @@ pub(super) enum Field {
     Always(&'static str, Constant),
     /// `head_dim`
     Heads,
+    /// No heads at all.
+    NoHeads,
     /// The three widths of a head of latent attention, and a key head for each head.
     LatentHeads,
     /// Rotary positions, and the share of a head's channels that turn.
@@ -98,6 +100,12 @@ pub(super) enum Change {
     Bare,
     /// A matrix of one row became a vector.
     Row,
+    /// `-e^x`, under a name without `.weight`.
+    NegativeExp,
+    /// A name without `.weight`, and no more.
+    Unsuffixed,
+    /// The axis of extent 1 of a convolution of single channels was left out.
+    Depthwise,
 }
 
 /// Numbers that both config and tensors go by.
@@ -127,8 +135,8 @@ pub(super) fn model(keys: &Keys<'_>, infos: &[TensorInfo], files: &[&[u8]]) -> R
 impl Architecture {
     /// Whether all tensors of the first layer are in the table.
     fn knows(&self, infos: &[TensorInfo]) -> bool {
-        let mut parts = infos.iter().filter_map(|info| info.name.strip_prefix("blk.0.")?.rsplit_once('.'));
-        parts.all(|(stem, _)| self.part(stem).is_some())
+        let mut parts = infos.iter().filter_map(|info| info.name.strip_prefix("blk.0."));
+        parts.all(|part| self.part(part.rsplit_once('.').map_or(part, |(stem, _)| stem)).is_some())
     }
 
     /// A part of a layer.
@@ -181,6 +189,9 @@ impl Reader<'_> {
 
     fn sizes(&self) -> Result<Sizes, GgufError> {
         let width = self.keys.required_size(&self.key("embedding_length"))?;
+        if self.architecture.fields.iter().copied().flatten().any(|field| matches!(field, Field::NoHeads)) {
+            return Ok(Sizes { width, heads: 1, kv_heads: 1, head_dim: width, value_dim: width, rotary: width });
+        }
         let heads = self.keys.required_size(&self.key("attention.head_count"))?;
         let kv_heads = self.keys.size(&self.key("attention.head_count_kv"))?.filter(|&n| n > 0).unwrap_or(heads);
         let [(key, head_dim), (value_key, value_dim)] = self.head_widths()?;
@@ -235,6 +246,7 @@ impl Reader<'_> {
                 self.keys.flag(&self.key(key))?.into_iter().for_each(|flag| put(hf, flag.into()));
             }
             Field::Zero(key) => self.require(key, 0)?,
+            Field::NoHeads => self.require("attention.head_count", 0)?,
             Field::Only(key, size) => self.require(key, size)?,
             Field::Known(key) => drop(self.keys.size(&self.key(key))?),
             Field::Present(tensor, hf) => put(hf, self.find(tensor).is_some().into()),
@@ -291,12 +303,17 @@ impl Reader<'_> {
         };
         let wrong = |problem: String| Err(GgufError::tensor(&info.name, problem));
         let stored = match change {
-            Change::None | Change::Bare => info.stored(),
+            Change::None | Change::Bare | Change::Unsuffixed => info.stored(),
+            Change::NegativeExp => info.stored().mapped(Function::LogOfNegative),
+            Change::Depthwise => match info.shape[..] {
+                [channels, taps] => Stored { shape: vec![channels, 1, taps], ..info.stored() },
+                _ => info.stored(),
+            },
             Change::Row => match info.shape[..] {
                 [width] | [1, width] => Stored { shape: vec![1, width], ..info.stored() },
                 _ => return wrong("is no vector".into()),
             },
-            Change::PlusOne if name.ends_with(".weight") => info.stored().shifted(-1.0),
+            Change::PlusOne if name.ends_with(".weight") => info.stored().mapped(Function::Plus(-1.0)),
             Change::PlusOne => info.stored(),
             Change::Transposed if info.shape.len() < 2 => info.stored(),
             Change::Transposed => info.stored().transposed(),
@@ -335,15 +352,18 @@ impl Reader<'_> {
 
     /// `blk.3.ffn_up.weight` is `model.layers.3.mlp.up_proj.weight`.
     fn translated(&self, name: &str) -> Option<(String, Change)> {
-        let (stem, kind) = name.rsplit_once('.').filter(|(_, kind)| matches!(*kind, "weight" | "bias"))?;
+        let suffixed = name.rsplit_once('.').filter(|(_, kind)| matches!(*kind, "weight" | "bias"));
+        let (stem, kind) = suffixed.unwrap_or((name, ""));
         if let Some((_, hf, change)) = self.architecture.top.iter().find(|(own, ..)| *own == stem) {
             return Some((format!("{hf}.{kind}"), *change));
         }
         let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
         let (_, hf, change) = self.architecture.part(part)?;
         let layers = self.architecture.layers;
-        let kind = if *change == Change::Bare { String::new() } else { format!(".{kind}") };
-        layer.bytes().all(|b| b.is_ascii_digit()).then(|| (format!("{layers}.{layer}.{hf}{kind}"), *change))
+        let is_bare = matches!(change, Change::Bare | Change::NegativeExp | Change::Unsuffixed);
+        let kind = if is_bare { String::new() } else { format!(".{kind}") };
+        let is_layer = layer.bytes().all(|b| b.is_ascii_digit()) && (suffixed.is_some() || is_bare);
+        is_layer.then(|| (format!("{layers}.{layer}.{hf}{kind}"), *change))
     }
 }
 

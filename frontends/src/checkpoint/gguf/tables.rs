@@ -4,6 +4,7 @@
 //! Adding an architecture is adding a table. What llama.cpp's converter does to values is named by a [`Change`].
 
 mod gpts;
+mod state_spaces;
 
 use super::architecture::{Architecture, Change, Constant, Field, Name};
 use super::mixtures;
@@ -11,6 +12,7 @@ use super::rope::Rope;
 use Change::{KeyPairs, PlusOne, QueryPairs, Stacked, Transposed};
 use Field::{Always, Flag, Known, Number, OptionalNumber, OptionalSize, Present, Size, Zero};
 use gpts::{BLOOM, FALCON, FALCON_40B, GPT_NEOX, GPTJ, STARCODER};
+use state_spaces::MAMBA;
 
 /// Sizes of a decoder.
 const SIZES: &[Field] = &[
@@ -353,7 +355,7 @@ const GPT2: Architecture = Architecture {
 /// Every architecture that can be read.
 pub(super) const ALL: &[Architecture] = &[
     LLAMA, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3, PHI2, PHI3, STABLELM, STARCODER2, OLMO2, COHERE, COHERE2, GRANITE,
-    SMOLLM3, GPT2, FALCON, FALCON_40B, GPT_NEOX, BLOOM, STARCODER, GPTJ,
+    SMOLLM3, GPT2, FALCON, FALCON_40B, GPT_NEOX, BLOOM, STARCODER, GPTJ, MAMBA,
 ];
 
 /// Their names, for people.

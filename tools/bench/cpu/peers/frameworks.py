@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from jobs import is_encoding, is_gguf, job_of, measured, run_job
+from jobs import is_encoding, is_gguf, is_mamba, job_of, measured, run_job
 from peer import Measured, Place, Unavailable
 from workloads import Encoding, Workload
 
@@ -79,6 +79,12 @@ class Framework:
         return file
 
 
+def refuse_mamba(workload: Workload) -> None:
+    """What has no graph here for state spaces says so."""
+    if is_mamba(workload):
+        raise Unavailable("not measured: its converter has no fused scan for Mamba")
+
+
 class Compiled(Framework):
     """`torch.compile`; a cold start would measure the compiler."""
 
@@ -90,6 +96,7 @@ class OnnxRuntime(Framework):
 
     def model(self, workload: Workload) -> Path:
         """Random weights of the same sizes."""
+        refuse_mamba(workload)
         kind = "encoder" if is_encoding(workload) else "gpt2"
         sizes = workload.encoder if isinstance(workload, Encoding) else workload.sizes
         return self.converted(workload, ".onnx", [SCRIPTS / "onnx_write.py", kind, json.dumps(asdict(sizes))])
@@ -100,6 +107,7 @@ class OpenVino(Framework):
 
     def model(self, workload: Workload) -> Path:
         """OpenVINO IR in f32."""
+        refuse_mamba(workload)
         kind = "encoder" if is_encoding(workload) else "gpt2"
         return self.converted(workload, ".xml", [SCRIPTS / "openvino_write.py", kind, self.checkpoint(workload)])
 

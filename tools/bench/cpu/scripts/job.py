@@ -1,6 +1,6 @@
 """What a peer's process is told, and what it prints: one JSON object each.
 
-The job: `kind` ("generation" or "encoding"), `path` of the checkpoint, `prompt` and `new` or `lengths`,
+The job: `kind` ("generation", "state space" or "encoding"), `path` of the checkpoint, `prompt` and `new` or `lengths`,
 `runs`, `threads`, `options`. One run does not count; `runs` follow. The result: `first_at` (milliseconds
 since 1970 when the first run had its first token or its output), `imports_ms`, `load_ms`, `runs` by
 measure, `peak_rss_mb`. Without runs the process ends after that first token: a cold start.

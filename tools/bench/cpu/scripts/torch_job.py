@@ -52,4 +52,27 @@ def generate() -> None:
     result.generate(prompt, lambda token, position: int(next_one(torch.tensor([[token]]), torch.tensor([position]))))
 
 
-encode() if job.kind == "encoding" else generate()
+@torch.inference_mode()
+def generate_with_state() -> None:
+    """Mamba, f32, with transformers' own kernels for the CPU and its state of constant size."""
+    model = AutoModelForCausalLM.from_pretrained(job.path, dtype=torch.float32).eval()
+    result.loaded()
+    ids = torch.tensor([token_ids(job.prompt)])
+    forward = compiled(model.forward)
+    state = None
+
+    def run(input_ids: torch.Tensor) -> int:
+        nonlocal state
+        out = forward(input_ids=input_ids, cache_params=state, use_cache=True, logits_to_keep=1)
+        state = out.cache_params
+        return int(out.logits[0, -1].argmax())
+
+    def prompt() -> int:
+        nonlocal state
+        state = None
+        return run(ids)
+
+    result.generate(prompt, lambda token, _position: run(torch.tensor([[token]])))
+
+
+{"encoding": encode, "generation": generate, "state space": generate_with_state}[job.kind]()
