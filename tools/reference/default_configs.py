@@ -8,6 +8,7 @@ from transformers.models.auto import modeling_auto as auto
 
 MODEL_TYPES = (
     "albert",
+    "bamba",
     "bart",
     "bert",
     "bloom",
@@ -21,6 +22,7 @@ MODEL_TYPES = (
     "distilbert",
     "electra",
     "falcon",
+    "falcon_h1",
     "gemma",
     "gemma2",
     "gemma3_text",
@@ -34,9 +36,12 @@ MODEL_TYPES = (
     "gptj",
     "granite",
     "granitemoe",
+    "granitemoehybrid",
+    "jamba",
     "kimi_linear",
     "lfm2",
     "llama",
+    "mamba2",
     "marian",
     "mbart",
     "minimax",
@@ -45,6 +50,7 @@ MODEL_TYPES = (
     "modernbert",
     "mpnet",
     "mt5",
+    "nemotron_h",
     "nomic_bert",
     "olmo2",
     "olmo3",
@@ -70,6 +76,8 @@ MODEL_TYPES = (
     "umt5",
     "xlm-roberta",
     "xlstm",
+    "zamba",
+    "zamba2",
 )
 
 LANGUAGE_MODELS = (
