@@ -179,6 +179,11 @@ impl<'a> ConfigReader<'a> {
         Ok(Size::new(self.size(key)?.unwrap_or(default), key))
     }
 
+    /// Whether a key is there, be it as `null`.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
     /// Notes keys that change nothing here, whatever their values.
     pub fn disregard(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
@@ -298,11 +303,12 @@ impl<'a> ConfigReader<'a> {
             "gelu" => UnaryOp::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,
             "relu" => UnaryOp::Relu,
+            "relu2" => UnaryOp::Relu2,
             "silu" | "swish" => UnaryOp::Silu,
             "tanh" => UnaryOp::Tanh,
             "sigmoid" => UnaryOp::Sigmoid,
             _ => {
-                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
+                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, relu2, silu, swish, tanh or sigmoid";
                 return Err(self.invalid(key, known));
             }
         })

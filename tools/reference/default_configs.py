@@ -8,6 +8,7 @@ from transformers.models.auto import modeling_auto as auto
 
 MODEL_TYPES = (
     "albert",
+    "bamba",
     "bart",
     "bert",
     "bloom",
@@ -21,6 +22,7 @@ MODEL_TYPES = (
     "distilbert",
     "electra",
     "falcon",
+    "falcon_h1",
     "gemma",
     "gemma2",
     "gemma3_text",
@@ -34,8 +36,11 @@ MODEL_TYPES = (
     "gptj",
     "granite",
     "granitemoe",
+    "granitemoehybrid",
+    "jamba",
     "lfm2",
     "llama",
+    "mamba2",
     "marian",
     "mbart",
     "minimax",
@@ -44,6 +49,7 @@ MODEL_TYPES = (
     "modernbert",
     "mpnet",
     "mt5",
+    "nemotron_h",
     "nomic_bert",
     "olmo2",
     "olmo3",
@@ -57,6 +63,7 @@ MODEL_TYPES = (
     "qwen3_moe",
     "recurrent_gemma",
     "roberta",
+    "rwkv",
     "smollm3",
     "stablelm",
     "starcoder2",
@@ -64,6 +71,8 @@ MODEL_TYPES = (
     "umt5",
     "xlm-roberta",
     "xlstm",
+    "zamba",
+    "zamba2",
 )
 
 LANGUAGE_MODELS = (

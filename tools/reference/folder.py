@@ -45,13 +45,18 @@ def write_folder(case: Case, root: Path) -> int:
         folder.mkdir(parents=True)
         generator = np.random.default_rng([zlib.crc32(case.name.encode()), attempt])
         try:
-            case.write_checkpoint(folder, generator)
-            write_reference(case, folder, lambda: case.load(folder), generator)
+            case.write_folder(folder, generator) if hasattr(case, "write_folder") else write_text_model(case, folder, generator)
         except Unsuitable:
             continue
         make_readable(folder)
         return attempt
     raise RuntimeError(f"{case.name}: no suitable seed among {SEEDS}")
+
+
+def write_text_model(case: Case, folder: Path, generator: np.random.Generator) -> None:
+    """Write the checkpoint of a model of texts, and what it gives."""
+    case.write_checkpoint(folder, generator)
+    write_reference(case, folder, lambda: case.load(folder), generator)
 
 
 def make_readable(folder: Path) -> None:

@@ -83,10 +83,7 @@ impl ModelBuilder<'_> {
     pub fn retention(&self, name: &str, x: &Value, retention: &Retention) -> Value {
         let Retention { width, heads, kv_heads, key_dim, value_dim, .. } = retention;
         let m = &self.scope(name);
-        let x = &m.without_padding(x);
-        let (g, r) = (kv_heads.value(), heads.value() / kv_heads.value());
-        let as_heads =
-            |x: &Value, r: usize, d: &Size| x.reshape([x.dim(0), x.dim(1), g.into(), r.into(), d.value().into()]);
+        let (x, g) = (&m.without_padding(x), kv_heads.value());
         let part = |letter: &str, count: &Size, d: &Size| {
             let channels = count * d;
             let y = m.linear(&format!("{letter}_proj"), x, [width, &channels], LinearKind::PLAIN);
@@ -97,26 +94,14 @@ impl ModelBuilder<'_> {
                 }
                 None => y,
             };
-            as_heads(&y, count.value() / g, d)
+            y.reshape([x.dim(0), x.dim(1), g.into(), (count.value() / g).into(), d.value().into()])
         };
         let mapped = |x: Value| retention.feature_map.map_or_else(|| x.clone(), |map| map.of(&x));
         let q = m.turned(mapped(part("q", heads, key_dim)), retention.rotary);
         let q = q * (1.0 / (key_dim.value() as f64).sqrt());
         let k = m.turned(mapped(part("k", kv_heads, key_dim)), retention.rotary);
         let v = part("v", kv_heads, value_dim);
-        let log_decay = match &retention.decay {
-            HeadDecay::Fixed => {
-                let log = |head: usize| (-(-5.0 - head as f64).exp2()).ln_1p();
-                let all = m.builder.vector((0..g * r).map(log).collect()).reshape([g, r, 1]);
-                all.broadcast([x.dim(0), x.dim(1), g.into(), r.into(), 1.into()])
-            }
-            HeadDecay::OfToken { rank, least } => {
-                let low = m.linear("gk_proj.0", x, [width, rank], LinearKind::PLAIN);
-                let gate = m.linear("gk_proj.1", &low, [rank, &(kv_heads * key_dim)], LinearKind::BIASED);
-                let log = log_sigmoid(&as_heads(&gate, 1, key_dim)) * (1.0 / 16.0);
-                least.map_or_else(|| log.clone(), |least| at_least(&log, least))
-            }
-        };
+        let log_decay = m.head_decay(x, retention);
         let read = m.linear_attention(
             "state",
             &Heads { query: &q, key: &k, value: &v, log_decay: Some(&log_decay), delta: None, before: false },
@@ -132,13 +117,32 @@ impl ModelBuilder<'_> {
         m.linear("o_proj", &out, [&values, width], LinearKind::PLAIN)
     }
 
+    /// Logarithms of decays, `[b, s, g, r or 1, k or 1]`.
+    fn head_decay(&self, x: &Value, retention: &Retention) -> Value {
+        let Retention { width, heads, kv_heads, key_dim, .. } = retention;
+        let (g, r) = (kv_heads.value(), heads.value() / kv_heads.value());
+        match &retention.decay {
+            HeadDecay::Fixed => {
+                let log = |head: usize| (-(-5.0 - head as f64).exp2()).ln_1p();
+                let all = self.builder.vector((0..g * r).map(log).collect()).reshape([g, r, 1]);
+                all.broadcast([x.dim(0), x.dim(1), g.into(), r.into(), 1.into()])
+            }
+            HeadDecay::OfToken { rank, least } => {
+                let low = self.linear("gk_proj.0", x, [width, rank], LinearKind::PLAIN);
+                let gate = self.linear("gk_proj.1", &low, [rank, &(kv_heads * key_dim)], LinearKind::BIASED);
+                let log = log_sigmoid(&self.as_heads(&gate, [kv_heads, key_dim])) * (1.0 / 16.0);
+                least.map_or_else(|| log.clone(), |least| at_least(&log, least))
+            }
+        }
+    }
+
     /// Heads `[b, s, g, r, d]` turned by their positions, if a table is named.
     fn turned(&self, x: Value, table: Option<usize>) -> Value {
-        match table.and_then(|table| self.context.rotary.get(table)) {
-            Some(angles) => {
-                self.expand("rope", &Rope { interleaved: angles.interleaved }, &[&x, &angles.cos, &angles.sin])
-            }
-            None => x,
-        }
+        let Some(table) = table else { return x };
+        let Some(angles) = self.context.rotary.get(table) else {
+            self.builder.fail("retention", format!("there is no rotary table {table}"));
+            return x;
+        };
+        self.expand("rope", &Rope { interleaved: angles.interleaved }, &[&x, &angles.cos, &angles.sin])
     }
 }

@@ -21,7 +21,7 @@ impl ModelBuilder<'_> {
     /// RWKV-4's mixer: `σ(r)⊙wkv`, where `wkv_t` is the mean of `v_t` with the weight `e^(u + k_t)` and of every `v_j`
     /// before it with the weight `e^(k_j - (t-1-j)·e^w)`.
     pub fn rwkv4(&self, name: &str, x: &Value, rwkv: &Rwkv4) -> Value {
-        let (m, width, inner) = (&self.scope(name).reading_padding(true), &rwkv.width, &rwkv.inner);
+        let (m, width, inner) = (&self.scope(name).without_mask(), &rwkv.width, &rwkv.inner);
         let (x, difference) = m.with_difference("attention.shift", x);
         let layer = |name: &str, mix| {
             let mixed = &x + &difference * m.mix(Mix { name: mix, holds: MixTensor::Rest }, width);

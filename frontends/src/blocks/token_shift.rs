@@ -83,18 +83,10 @@ impl ModelBuilder<'_> {
         (x, difference)
     }
 
-    /// The same builder for layers that read the padding of whole sequences like tokens, if they do.
-    pub(super) fn reading_padding(&self, reads: bool) -> Self {
-        let mut m = self.clone();
-        if reads {
-            m.context.mask = None;
-        }
-        m
-    }
-
     /// A channel mix.
     pub fn channel_mix(&self, name: &str, x: &Value, mix: &ChannelMix) -> Value {
-        let (m, width) = (&self.scope(name).reading_padding(mix.reads_padding), &mix.width);
+        let (m, width) = (self.scope(name), &mix.width);
+        let m = &if mix.reads_padding { m.without_mask() } else { m };
         let (x, difference) = m.with_difference("feed_forward.shift", x);
         let mixed = |mix| &x + &difference * m.mix(mix, width);
         let layer = |name, x: &Value, widths| m.linear(name, x, widths, LinearKind::PLAIN);

@@ -47,16 +47,16 @@ fn read(request: &Request<'_>, version: usize) -> Result<Decoder, ModelError> {
     let config = request.config;
     config.disregard(&["ctx_len"]);
     let (width, vocab) = (config.extent("n_embd")?, config.extent("vocab_size")?);
-    let (key, default) = if version == 7 { ("head_size", 64) } else { ("head_size_a", 64) };
-    let head_dim = config.extent_or(key, request.tensors.extent(names(version).0, 1).unwrap_or(default))?;
+    let stored = request.tensors.extent(bonus(version).0, 1).unwrap_or(64);
+    let (key, other) = if version == 7 { ("head_size", "head_size_a") } else { ("head_size_a", "head_size") };
+    let head_dim = Size::new(config.size(key)?.or(config.size(other)?).unwrap_or(stored), key);
     if !width.value().is_multiple_of(head_dim.value()) {
         return Err(config.invalid(key, "a divisor of n_embd").into());
     }
-    if config.size("dim_att")?.is_some_and(|size| size != width.value()) {
-        return Err(config.invalid("dim_att", "n_embd").into());
-    }
-    if version != 7 && config.size("head_size_divisor")?.is_some_and(|divisor| divisor != 8) {
-        return Err(config.invalid("head_size_divisor", "8").into());
+    for (key, only) in [("dim_att", width.value()), ("head_size_divisor", 8)] {
+        if config.size(key)?.is_some_and(|size| size != only) {
+            return Err(config.invalid(key, &only.to_string()).into());
+        }
     }
     let default = if version == 7 { 4 * width.value() } else { width.value() * 7 / 2 / 32 * 32 };
     let inner = request.tensors.extent("blocks.0.ffn.key.weight", 0).unwrap_or(default);
@@ -71,20 +71,18 @@ fn read(request: &Request<'_>, version: usize) -> Result<Decoder, ModelError> {
         let channel_mix = channel_mix(&width, &inner, version);
         Layer::pre_norm(("att", mixer), ("ffn", FeedForward::ChannelMix(channel_mix)), ["ln1", "ln2"], &norm)
     };
-    let matrix = Scores::plain("head.weight".to_owned());
+    let tie = config.flag("tie_word_embeddings", false)?;
+    let (table, matrix) = request.tensors.tied("emb.weight", "head.weight", tie);
     Ok(Decoder {
         prefix: String::new(),
-        embedding: Embedding {
-            norm: Some(("blocks.0.ln0", norm.clone())),
-            ..Embedding::plain("emb.weight".to_owned(), &vocab, &width)
-        },
+        embedding: Embedding { norm: Some(("blocks.0.ln0", norm.clone())), ..Embedding::plain(table, &vocab, &width) },
         rotary: vec![],
         alibi: None,
         layers_name: "blocks",
         layers: (0..config.layers("n_layer")?).map(layer).collect(),
         final_norm: Some(("ln_out", norm.clone())),
         projection: None,
-        scores: matrix,
+        scores: Scores::plain(matrix),
         max_positions: None, // all context is in the states
         known_unused: &["blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"],
         width: width.clone(),
@@ -92,7 +90,7 @@ fn read(request: &Request<'_>, version: usize) -> Result<Decoder, ModelError> {
 }
 
 /// The tensor of a bonus, which has a row for each head, and of the width of its heads.
-fn names(version: usize) -> (&'static str, &'static str) {
+fn bonus(version: usize) -> (&'static str, &'static str) {
     if version == 7 { ("blocks.0.att.r_k", "r_k") } else { ("blocks.0.att.time_faaaa", "time_faaaa") }
 }
 
@@ -134,7 +132,7 @@ fn sixth(request: &Request<'_>, layer: usize, [width, heads, head_dim]: [&Size; 
         layers: ["receptance", "key", "value", "gate", "output"],
         mixes,
         decay,
-        bonus: names(version).1,
+        bonus: bonus(version).1,
         norm: ("ln_x", HEAD_EPS),
     }
 }

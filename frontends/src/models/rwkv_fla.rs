@@ -43,8 +43,10 @@ fn low_rank(name: &'static str, rank: Size, activation: Option<UnaryOp>, bias: b
 }
 
 fn sixth(request: &Request<'_>, width: &Size, eps: f64) -> Result<Rwkv6, ModelError> {
-    let config = request.config;
-    let heads = config.extent_or("num_heads", 4)?;
+    let (config, tensors) = (request.config, request.tensors);
+    let stored = tensors.extent(&format!("{}layers.0.attn.bonus", tensors.prefix("model.")), 0);
+    let of_width = config.size("head_dim")?.map(|dim| (width.value() / dim).max(1));
+    let heads = config.extent_or("num_heads", of_width.or(stored).unwrap_or(4))?;
     Ok(Rwkv6 {
         width: width.clone(),
         key_dim: fla::head_width(config, [width, &heads], ("expand_k", 0.5))?,

@@ -59,6 +59,7 @@ pub(super) fn experts(config: &ConfigReader<'_>, model: &Decoder, mixture: Mixtu
         gating: Gating::Plain(activation),
         tensors: mixture.tensors,
         shared: None,
+        latent: None,
     })))
 }
 

@@ -244,6 +244,46 @@ fn switches_of_rotary_encoders_are_named() {
 }
 
 #[test]
+fn switches_of_linear_attention_that_are_not_implemented_are_named() {
+    let message = |config: Value| {
+        let config = config.as_object().expect("a test gives an object");
+        let same_values = &|_: &str, _: &str| false;
+        let sources = Sources { config, generation: None, pooling: None, max_input: None, shapes: None, same_values };
+        build(sources).map(|_| String::new()).unwrap_or_else(|error| error.to_string())
+    };
+    let retnet = json!({
+        "architectures": ["RetNetForCausalLM"], "vocab_size": 11, "hidden_size": 16, "num_heads": 4,
+        "num_hidden_layers": 2, "intermediate_size": null, "hidden_ratio": null, "use_short_conv": true,
+    });
+    assert_eq!(message(retnet.clone()), "");
+    for (changes, named) in [
+        (json!({"attn": {"layers": [1]}}), "attn"),
+        (json!({"attnres_block_size": 2}), "attnres_block_size"),
+        (json!({"num_kv_heads": 3}), "num_kv_heads"),
+        (json!({"expand_k": 0.3}), "expand_k"),
+        (json!({"hidden_act": "gelu"}), "hidden_act"),
+        (json!({"feature_map": "spiral"}), "feature_map"),
+    ] {
+        let message = message(with(&retnet, changes));
+        assert!(message.starts_with(&format!("config: `{named}` is ")), "{named}: {message}");
+    }
+    let rwkv = json!({
+        "architectures": ["RWKV"], "model_type": "rwkv7", "vocab_size": 11, "n_embd": 16, "n_layer": 2, "dim_ffn": 20,
+        "head_size": 8,
+    });
+    assert_eq!(message(rwkv.clone()), "");
+    for (changes, named) in [
+        (json!({"model_type": "rwkv3"}), "model_type"),
+        (json!({"head_size": 3}), "head_size"),
+        (json!({"dim_att": 8}), "dim_att"),
+        (json!({"head_size_divisor": 4}), "head_size_divisor"),
+    ] {
+        let message = message(with(&rwkv, changes));
+        assert!(message.starts_with(&format!("config: `{named}` is ")), "{named}: {message}");
+    }
+}
+
+#[test]
 fn switches_of_recurrent_models_are_named() {
     let all = json!({
         "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_heads": 2,

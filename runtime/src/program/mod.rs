@@ -180,6 +180,8 @@ pub enum KernelBody {
     Scan(Scan),
     /// The largest elements of rows, in order.
     TopK(TopK),
+    /// A convolution as long as its operand.
+    FftConv(FftConv),
 }
 
 /// A row program at each index of the outer axes; the last axis is the row.
@@ -335,6 +337,8 @@ pub struct AttentionKernel {
     pub k: View,
     /// Over `[b, g, t, e]`.
     pub v: View,
+    /// Over `[b, g, t]`: what each key, and what each value, is multiplied with.
+    pub scales: Option<[View; 2]>,
     /// Over `[b]`, i32.
     pub past: Option<View>,
     /// Over `[b, t]`, i32: a key of 0 is hidden.
@@ -373,6 +377,28 @@ pub struct TopK {
     pub indices: Option<View>,
 }
 
+/// The op [`castiron_ir::op::FftConv`] on views: for each index of the outer axes
+/// `out_i = Σ_j k_{past + i - j} · u_j` over the places `j ≤ past + i` that have a tap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FftConv {
+    /// The outer axes.
+    pub space: Vec<Dim>,
+    /// Results of a row.
+    pub length: Dim,
+    /// Elements of a row of `u`.
+    pub inputs: Dim,
+    /// Elements of a row of `k`.
+    pub taps: Dim,
+    /// Over the outer axes, then `inputs`.
+    pub u: View,
+    /// Over the outer axes, then `taps`.
+    pub k: View,
+    /// Over the first outer axis, i32: `past + length` is at most `inputs`. Without it results begin at 0.
+    pub past: Option<View>,
+    /// Over the outer axes, then `length`.
+    pub out: View,
+}
+
 impl KernelBody {
     /// Name of the archetype.
     pub fn archetype(&self) -> &'static str {
@@ -384,6 +410,7 @@ impl KernelBody {
             KernelBody::Attention(_) => "attention",
             KernelBody::Scan(_) => "scan",
             KernelBody::TopK(_) => "top_k",
+            KernelBody::FftConv(_) => "fft_conv",
         }
     }
 
@@ -400,11 +427,13 @@ impl KernelBody {
                 (reads.collect(), p.epilogue.outputs.iter().collect())
             }
             KernelBody::Attention(a) => {
-                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(a.scales.iter().flatten());
+                let reads = reads.chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),
             KernelBody::TopK(t) => (vec![&t.x], t.values.iter().chain(&t.indices).collect()),
+            KernelBody::FftConv(c) => ([&c.u, &c.k].into_iter().chain(&c.past).collect(), vec![&c.out]),
         }
     }
 }
