@@ -10,6 +10,7 @@ use castiron_ir::interpret::{Binding, run_entry};
 use castiron_ir::text::parse_module;
 use castiron_ir::verify::verify;
 use castiron_ir::{DType, Module, Op, OpDef, Region, Tensor};
+use castiron_passes::caches::{self, CacheFormat};
 use castiron_passes::{Options, PASSES, Stage, run, run_named};
 use proptest::prelude::*;
 
@@ -54,7 +55,7 @@ proptest! {
         let (module, name) = random::definition(&mut random::Choices::new(bytes));
         let (after, _) = run(&module, Stage::Optimized, &Options::default()).unwrap();
         let body = &after.entries[0].body;
-        let last = body.nodes.iter().find(|n| n.results == body.results).unwrap();
+        let last = body.nodes.iter().find(|n| n.results.last() == body.results.last()).unwrap();
         prop_assert_eq!(last.op.name(), name, "{}\nbecame\n{}", module, after);
     }
 
@@ -77,7 +78,7 @@ proptest! {
     #[test]
     fn some_passes_do_their_work_at_once(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
         let module = random::module(&mut random::Choices::new(bytes));
-        for name in ["expand-conv", "cse", "dce", "fuse-softmax", "fuse-norm", "fuse-rope", "fuse-attention", "cluster"] {
+        for name in ["expand-conv", "cse", "dce", "fuse-softmax", "fuse-norm", "fuse-rope", "fuse-attention", "fuse-recurrence", "cluster"] {
             let once = run_named(&[name], &module).unwrap();
             let twice = run_named(&[name], &once).unwrap();
             prop_assert_eq!(once, twice, "{}", name);
@@ -125,10 +126,14 @@ fn llama_steps_are_the_same_before_and_after() {
             |inputs: &[Tensor; 2]| run_entry(&module.entries[0], inputs, &binding, &params, &mut states).unwrap();
         steps.iter().flat_map(step).collect()
     };
-    let expected = run_all(&module);
-    for stage in [Stage::Optimized, Stage::Kernels] {
-        let (after, _) = run(&module, stage, &Options { verify_each: true, ..Options::default() }).unwrap();
-        assert_close(&expected, &run_all(&after), 1e-6, "llama");
+    for format in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8] {
+        let mut module = module.clone();
+        caches::narrow(&mut module, format).unwrap();
+        let expected = run_all(&module);
+        for stage in [Stage::Optimized, Stage::Kernels] {
+            let (after, _) = run(&module, stage, &Options { verify_each: true, ..Options::default() }).unwrap();
+            assert_close(&expected, &run_all(&after), 1e-6, &format!("llama, {format:?}"));
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 mod contract;
 mod models;
 
-use castiron_ir::{DType, Module};
-use castiron_passes::{Options, PassError, Stage, caches, run, run_named};
+use castiron_ir::Module;
+use castiron_passes::caches::{self, CacheFormat};
+use castiron_passes::{Options, PassError, Stage, run, run_named};
 
 fn checked() -> Options {
     Options { verify_each: true, ..Options::default() }
@@ -31,10 +32,25 @@ fn llama_is_ten_kernels_a_layer() {
 fn half_caches_change_no_kernel_but_the_type_it_writes_or_reads() {
     let kernels = |module: &Module| run(module, Stage::Kernels, &checked()).unwrap().0.to_string();
     let mut module = models::llama();
-    caches::narrow(&mut module, DType::F16).unwrap();
+    caches::narrow(&mut module, CacheFormat::F16).unwrap();
     let text = kernels(&module);
     assert!(text.contains("f16"), "{text}");
     assert_eq!(text.replace("f16", "f32"), kernels(&models::llama()));
+}
+
+#[test]
+fn caches_of_bytes_take_one_more_kernel_a_layer() {
+    let clusters = |module: &Module| {
+        let (after, _) = run(module, Stage::Kernels, &checked()).unwrap();
+        contract::check(&after.entries[0].body);
+        (after.to_string().matches("cluster kind=").count(), after.to_string())
+    };
+    let mut module = models::llama();
+    caches::narrow(&mut module, CacheFormat::Q8).unwrap();
+    let (count, text) = clusters(&module);
+    assert!(text.contains("scales=true"), "{text}");
+    // Keys are turned before they are rounded.
+    assert_eq!(count, clusters(&models::llama()).0 + 1, "{text}");
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn decoder() -> Fixture {
         q: heads(&q),
         k: cached(&keys),
         v: cached(&values),
+        scales: None,
         past: Some(of(DType::I32, view(Place::Input(1), [1]))),
         mask: None,
         bias: None,

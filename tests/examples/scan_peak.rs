@@ -10,10 +10,13 @@ use castiron_runtime::tensor::Tensor;
 use castiron_tests::compiled;
 
 /// Name, elements that are carried times steps, text.
-const CASES: [(&str, f64, &str); 3] = [
+const CASES: [(&str, f64, &str); 6] = [
     ("h <- a·h + b, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, LINEAR),
-    ("selective scan, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, SELECTIVE),
-    ("gated delta rule, 8 heads of 128 x 128, 128 steps", 8.0 * 128.0 * 128.0 * 128.0, DELTA),
+    ("a scan that is selective, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, SELECTIVE),
+    ("a scan that is a gated delta rule, 8 heads of 128 x 128, 128 steps", 8.0 * 128.0 * 128.0 * 128.0, DELTA),
+    ("selective_scan, 1536 channels x 16 states, 512 steps", 1536.0 * 16.0 * 512.0, FUSED_SELECTIVE),
+    ("linear_attention with decay, 12 heads of 64 x 64, 512 steps", 12.0 * 64.0 * 64.0 * 512.0, RETENTION),
+    ("linear_attention with delta, 8 heads of 128 x 128, 128 steps", 8.0 * 128.0 * 128.0 * 128.0, FUSED_DELTA),
 ];
 
 const LINEAR: &str = "
@@ -36,6 +39,27 @@ entry main(%h: f32[1536,16], %delta: f32[512,1536], %u: f32[512,1536], %B: f32[5
     %7 = dot %6, %C contract=[(1,0)] : f32[1536]
     yield %6, %7
   } : f32[1536,16], f32[512,1536]
+  return %1, %0
+}
+";
+
+const FUSED_SELECTIVE: &str = "
+entry main(%h: f32[1,1536,16], %u: f32[1,512,1536], %delta: f32[1,512,1536], %B: f32[1,512,16], %C: f32[1,512,16], %A: f32[1536,16]) -> (y, h) {
+  %0, %1 = selective_scan %h, %u, %delta, %B, %C, %A : f32[1,1536,16], f32[1,512,1536]
+  return %1, %0
+}
+";
+
+const RETENTION: &str = "
+entry main(%S: f32[1,12,1,64,64], %q: f32[1,512,12,1,64], %k: f32[1,512,12,1,64], %v: f32[1,512,12,1,64], %w: f32[1,512,12,1,1]) -> (o, S) {
+  %0, %1 = linear_attention %S, %q, %k, %v, %w decay=true delta=false before=false : f32[1,12,1,64,64], f32[1,512,12,1,64]
+  return %1, %0
+}
+";
+
+const FUSED_DELTA: &str = "
+entry main(%S: f32[1,8,1,128,128], %q: f32[1,128,8,1,128], %k: f32[1,128,8,1,128], %v: f32[1,128,8,1,128], %w: f32[1,128,8,1,1], %a: f32[1,128,8,1,128]) -> (o, S) {
+  %0, %1 = linear_attention %S, %q, %k, %v, %w, %a, %k decay=true delta=true before=false : f32[1,8,1,128,128], f32[1,128,8,1,128]
   return %1, %0
 }
 ";

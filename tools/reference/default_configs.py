@@ -34,9 +34,11 @@ MODEL_TYPES = (
     "gptj",
     "granite",
     "granitemoe",
+    "lfm2",
     "llama",
     "marian",
     "mbart",
+    "minimax",
     "mistral",
     "mixtral",
     "modernbert",
@@ -53,6 +55,7 @@ MODEL_TYPES = (
     "qwen2_moe",
     "qwen3",
     "qwen3_moe",
+    "recurrent_gemma",
     "roberta",
     "rwkv",
     "smollm3",
@@ -61,6 +64,7 @@ MODEL_TYPES = (
     "t5",
     "umt5",
     "xlm-roberta",
+    "xlstm",
 )
 
 LANGUAGE_MODELS = (

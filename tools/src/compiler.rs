@@ -9,8 +9,9 @@ use castiron_backends::weights::{WeightError, WeightFormat};
 use castiron_backends::wgsl::WgslError;
 use castiron_frontends::checkpoint::{Checkpoint, CheckpointError};
 use castiron_frontends::models::{self, Model, ModelError};
-use castiron_ir::{DType, Description, Module, storage};
-use castiron_passes::{PassError, Report, Stage, caches};
+use castiron_ir::{Description, Module, storage};
+use castiron_passes::caches::{self, CacheFormat};
+use castiron_passes::{PassError, Report, Stage};
 
 /// A checkpoint that cannot be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +35,8 @@ pub enum CompileError {
     #[error(transparent)]
     Wgsl(#[from] WgslError),
     /// Caches that shaders cannot write.
-    #[error("shaders do not write KV caches in half precision; compile for the CPU alone, or with `--cache f32`")]
-    HalfCaches,
+    #[error("shaders do not write KV caches of f16 or q8; compile for the CPU alone, or with `--cache f32`")]
+    NarrowCaches,
     /// The artifact cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -46,8 +47,8 @@ pub enum CompileError {
 pub struct Options {
     /// Encoding of the weights.
     pub weights: WeightFormat,
-    /// Whether KV caches hold f16; not for GPUs.
-    pub half_caches: bool,
+    /// What KV caches hold; nothing but f32 for GPUs.
+    pub caches: CacheFormat,
     /// Whether the artifact shall run on GPUs, too.
     pub wgsl: bool,
     /// Passes to leave out, and whether the verifier runs after each.
@@ -77,8 +78,8 @@ pub struct Compilation<'a> {
 /// Whatever is wrong with the checkpoint, with the names and numbers needed to mend it.
 pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Compilation<'a>, CompileError> {
     let start = Instant::now();
-    if options.wgsl && options.half_caches {
-        return Err(CompileError::HalfCaches);
+    if options.wgsl && options.caches != CacheFormat::F32 {
+        return Err(CompileError::NarrowCaches);
     }
     let Model { module, description, .. } = model(checkpoint, options)?;
     let (kernels, reports) = castiron_passes::run(&module, Stage::Kernels, &options.passes)?;
@@ -91,16 +92,14 @@ pub fn compile<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Comp
     Ok(Compilation { description, reports, ops, compiled, time: start.elapsed(), checkpoint })
 }
 
-/// The graph as built; weights that are kept say how they are stored, and caches have the type that is asked
+/// The graph as built; weights that are kept say how they are stored, and caches have the format that is asked
 /// for.
 fn model(checkpoint: &Checkpoint, options: &Options) -> Result<Model, CompileError> {
     let mut model = models::of(checkpoint)?;
     if options.weights == WeightFormat::Keep {
         storage::annotate(&mut model.module, checkpoint);
     }
-    if options.half_caches {
-        caches::narrow(&mut model.module, DType::F16)?;
-    }
+    caches::narrow(&mut model.module, options.caches)?;
     Ok(model)
 }
 

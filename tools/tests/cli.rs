@@ -131,19 +131,22 @@ fn stages_can_be_inspected() {
 }
 
 #[test]
-fn caches_can_be_of_half_precision() {
+fn caches_can_be_narrower() {
     let (folder, llama) = (tempfile::tempdir().unwrap(), fixture("llama-gqa"));
-    let output = castiron(&["inspect", &llama, "--stage", "graph", "--entry", "step", "--cache", "f16"]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains(r#"state("layers.{i}.key": "#));
-    assert!(String::from_utf8_lossy(&output.stdout).contains(" x f16[b,"));
-    let run = json(&["run", &llama, "--cache", "f16", "--tokens", "5,34,60,17,56", "--max-new-tokens", "4", "--json"]);
-    assert_eq!(run["tokens"], serde_json::json!([5, 34, 60, 17, 56, 57, 10, 9, 40]));
     let artifact = folder.path().join("model.iron").to_string_lossy().into_owned();
-    for target in ["wgsl", "all"] {
-        let compile = ["compile", &llama, "--cache", "f16", "--target", target, "-o", &artifact];
-        let error = failure(&compile, 1);
-        assert!(error.contains("KV caches") && error.contains("--cache f32"), "{error}");
-        assert!(!Path::new(&artifact).exists());
+    for (cache, dtype) in [("f16", "f16"), ("q8", "i8")] {
+        let output = castiron(&["inspect", &llama, "--stage", "graph", "--entry", "step", "--cache", cache]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(r#"state("layers.{i}.key": "#));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(&format!(" x {dtype}[b,")));
+        let tokens = ["--tokens", "5,34,60,17,56", "--max-new-tokens", "4", "--json"];
+        let run = json(&[&["run", &llama, "--cache", cache][..], &tokens].concat());
+        assert_eq!(run["tokens"], serde_json::json!([5, 34, 60, 17, 56, 57, 10, 9, 40]));
+        for target in ["wgsl", "all"] {
+            let compile = ["compile", &llama, "--cache", cache, "--target", target, "-o", &artifact];
+            let error = failure(&compile, 1);
+            assert!(error.contains("KV caches") && error.contains("--cache f32"), "{error}");
+            assert!(!Path::new(&artifact).exists());
+        }
     }
 }
 

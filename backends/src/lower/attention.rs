@@ -26,6 +26,7 @@ impl Lowering<'_> {
         };
         let mut rest = rest.iter();
         let mut next = |wanted: bool| if wanted { rest.next() } else { None };
+        let scales = next(op.scales).zip(next(op.scales)).map(|(k, v)| [k, v]);
         let (past, mask, bias, sinks) = (next(op.past), next(op.mask), next(op.bias), next(op.sinks));
         let mask = mask.map(|mask| self.mask(mask, steps));
         let [b, g, r, s, d] = [0, 1, 2, 3, 4].map(|axis| q.shape[axis].clone());
@@ -36,6 +37,7 @@ impl Lowering<'_> {
             q: q.over_own_axes(),
             k: k.over_own_axes(),
             v: v.over_own_axes(),
+            scales: scales.map(|scales| scales.map(|view| view.over(view.strides[..3].to_vec()))),
             past: past.map(over_own),
             mask: mask.as_ref().map(over_own),
             bias: bias.map(|view| view.over(view.strides_over(&scores))),

@@ -258,6 +258,12 @@ impl<'a> RowBuilder<'a> {
                 let sign = self.push(RowNode::Unary(UnaryOp::Sign, x))?;
                 self.push(RowNode::Binary(BinaryOp::Mul, whole, sign))
             }
+            DType::I8 => {
+                let whole = self.cast(x, from, DType::I32)?;
+                let [least, most] = [i8::MIN, i8::MAX].map(|bound| self.push(RowNode::Constant(bound.into())));
+                let bounded = self.push(RowNode::Binary(BinaryOp::Max, whole, least?))?;
+                self.push(RowNode::Binary(BinaryOp::Min, bounded, most?))
+            }
             to => Err(LowerError::unsupported("cast", format!("conversion to {to} has no kernel"))),
         }
     }

@@ -97,6 +97,9 @@ pub enum WgslFault {
     /// An extent that must be known.
     #[error("{0} is not known when the model is compiled")]
     Symbolic(&'static str),
+    /// Caches of 8 bits.
+    #[error("scales of keys and values cannot be read")]
+    Scales,
     /// A program that is not in order.
     #[error("a value is used before it is there")]
     Order,
@@ -326,6 +329,9 @@ impl<'a> Generator<'a> {
 
     fn attention(&mut self, named: &Named<'_>, kernel: &AttentionKernel) -> Result<Vec<Choice>, WgslFault> {
         let mut choices = Vec::new();
+        if kernel.scales.is_some() {
+            return Err(WgslFault::Scales);
+        }
         for (condition, method) in attention::methods(kernel) {
             let mut w = self.writer(named, condition.features);
             let choice = match method {

@@ -268,6 +268,7 @@ impl Visible<'_> {
             soft_cap: attention.soft_cap,
             causal: attention.causal,
             window: attention.window,
+            scales: false,
             past: self.past.is_some(),
             mask: self.mask.is_some(),
             bias: self.bias.is_some(),

@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-/// `1 / base^(2j/d)` for `j` in `0..d/2`.
+/// `1 / base^(2j/d)` for `j` in `0..d/2`, rounded up.
 pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     powers(base, dim).into_iter().map(|p| 1.0 / p).collect()
 }

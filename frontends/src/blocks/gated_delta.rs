@@ -113,7 +113,7 @@ impl ModelBuilder<'_> {
             before: false,
         };
         let y = m.linear_attention("state", &heads);
-        let y = m.norm(delta.norm.0, &y, &delta.norm.1) * of_heads(&gate.unary(delta.gate), r, e);
+        let y = m.norm(delta.norm.0, &y, &delta.norm.1) * of_heads(&gate, r, e).unary(delta.gate);
         let y = y.reshape([y.dim(0), y.dim(1), (g * r * e).into()]);
         m.linear(delta.output, &y, [&delta.values(), &delta.width], LinearKind::PLAIN)
     }

@@ -55,7 +55,7 @@ impl ModelBuilder<'_> {
         let (b, s) = (x.dim(0), x.dim(1));
         let heads = |x: &Value, d: usize| x.reshape([b.clone(), s.clone(), h.into(), 1.into(), d.into()]);
         let query = heads(&q, mlstm.key_dim.value()) * (mlstm.key_dim.value() as f64).powf(-0.5);
-        let key = heads(&k, mlstm.key_dim.value()) * heads(&(i - &most), 1).unary(UnaryOp::Exp);
+        let key = heads(&k, mlstm.key_dim.value()) * heads(&(i - &most).unary(UnaryOp::Exp), 1);
         // A value of one collects the normaliser.
         let one = self.builder.scalar(DType::F32, 1.0).broadcast([b.clone(), s.clone(), h.into(), 1.into(), 1.into()]);
         let value = self.builder.concat(4, &[&heads(&v, dv), &one]);
@@ -102,10 +102,8 @@ impl ModelBuilder<'_> {
     fn stabilised(&self, input: &Value, log_forget: &Value) -> [Value; 2] {
         let initial = self.recurrent("stabiliser", Type::new(DType::F32, [input.dim(0), input.dim(2)]));
         let log_forget = self.without_padding(log_forget);
-        let input = match self.real_tokens() {
-            Some(real) => {
-                self.without_padding(input) + ((real - 1.0) * NEVER).reshape([input.dim(0), input.dim(1), 1.into()])
-            }
+        let input = match self.real_tokens().map(|real| real.reshape([input.dim(0), input.dim(1), 1.into()])) {
+            Some(real) => input * &real + (real - 1.0) * NEVER,
             None => input.clone(),
         };
         let results = self.builder.scan(1, [&[&initial], &[&input, &log_forget], &[]], |_, values| {

@@ -8,7 +8,7 @@ use serde_json::Map;
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
 use super::sparse::{self, Mixture};
-use super::{ModelError, deepseek, layer_types};
+use super::{ModelError, deepseek, delta, layer_types};
 use crate::blocks::{
     Attention, Decoder, DeltaLayers, ExpertGroups, ExpertTensors, FeedForward, GatedDelta, LinearKind, Mixer, Norm,
     RouterScores, Size,
@@ -42,7 +42,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let width = config.extent("hidden_size")?;
     let mut model = llama::with_mixer(request, &DEFAULTS, attention(config, &width)?)?;
     let eps = config.positive(DEFAULTS.eps.0)?.unwrap_or(DEFAULTS.eps.1);
-    let delta = delta(config, &linear, &width, eps)?;
+    let delta = network(config, &linear, &width, eps)?;
     let dense = model.layers[0].feed_forward.1.clone();
     let experts = experts(config, &model, &dense)?;
     let count = model.layers.len();
@@ -88,15 +88,15 @@ fn attention(config: &ConfigReader<'_>, width: &Size) -> Result<Attention, Model
     Ok(Attention { output: ("o_proj", linear), latent: Some(Box::new(latent)), ..attention })
 }
 
-fn delta(
+fn network(
     config: &ConfigReader<'_>,
     linear: &ConfigReader<'_>,
     width: &Size,
     eps: f64,
 ) -> Result<GatedDelta, ModelError> {
-    let size = |older: &str, key: &str, default| -> Result<Size, ModelError> {
-        let newer = config.size(key)?;
-        Ok(Size::new(linear.size(older)?.or(newer).unwrap_or(default), key))
+    let size = |older: &str, key: &str, default| match linear.get(older) {
+        Some(_) => delta::extent(linear, older, default),
+        None => delta::extent(config, key, default),
     };
     let heads = size("num_heads", "linear_num_heads", 32)?;
     let head_dim = size("head_dim", "linear_head_dim", 128)?;

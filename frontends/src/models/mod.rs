@@ -7,6 +7,7 @@ mod bloom;
 mod cohere;
 mod deberta;
 mod deepseek;
+mod delta;
 mod description;
 mod distilbert;
 mod electra;

@@ -6,7 +6,7 @@ use castiron_ir::op::UnaryOp;
 
 use super::family::{Family, Head, Request};
 use super::llama::Defaults;
-use super::{ModelError, layer_types, olmo};
+use super::{ModelError, delta, layer_types, olmo};
 use crate::blocks::{Decoder, DeltaLayers, GatedDelta, Layer, Norm, Size};
 use crate::config::ConfigReader;
 
@@ -33,7 +33,7 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
         model.layers.iter_mut().for_each(|layer| layer.attention_mut().rotary = None);
     }
     let eps = config.positive("rms_norm_eps")?.unwrap_or(Defaults::LLAMA.eps.1);
-    let delta = delta(config, &model.width)?;
+    let delta = network(config, &model.width)?;
     let count = model.layers.len();
     // A model of fewer than four layers has attention in its last one.
     let linear = layer_types::linear(config, count, |i| i % 4 != 3 && (count > 3 || i + 1 != count))?;
@@ -64,21 +64,15 @@ fn rotates(config: &ConfigReader<'_>) -> bool {
     }
 }
 
-fn delta(config: &ConfigReader<'_>, width: &Size) -> Result<GatedDelta, ModelError> {
+fn network(config: &ConfigReader<'_>, width: &Size) -> Result<GatedDelta, ModelError> {
     let heads = config.required_size("num_attention_heads")?;
-    let size = |key: &str, default: usize| match config.size(key)?.unwrap_or(default) {
-        0 => Err(ModelError::from(config.missing(key))),
-        size => Ok(Size::new(size, key)),
-    };
-    let (key_heads, value_heads) = (size("linear_num_key_heads", heads)?, size("linear_num_value_heads", heads)?);
-    if !value_heads.value().is_multiple_of(key_heads.value()) {
-        return Err(config.invalid("linear_num_key_heads", "a divisor of linear_num_value_heads").into());
-    }
-    let key = size("linear_key_head_dim", (0.75 * width.value() as f64 / key_heads.value() as f64) as usize)?;
-    let value = size("linear_value_head_dim", 2 * key.value())?;
+    let [key_heads, value_heads] = delta::heads(config, [heads; 2])?;
+    let key = (0.75 * width.value() as f64 / key_heads.value() as f64) as usize;
+    let key = delta::extent(config, "linear_key_head_dim", key)?;
+    let value = delta::extent(config, "linear_value_head_dim", 2 * key.value())?;
     Ok(GatedDelta {
         width: width.clone(),
-        taps: size("linear_conv_kernel_dim", 4)?,
+        taps: delta::extent(config, "linear_conv_kernel_dim", 4)?,
         activation: config.activation("hidden_act", "silu")?,
         layers: DeltaLayers::Separate,
         most: if config.flag("linear_allow_neg_eigval", true)? { 2.0 } else { 1.0 },

@@ -7,7 +7,7 @@ use castiron_ir::op::UnaryOp;
 
 use super::family::{Family, Head, Request};
 use super::llama::{self, Defaults};
-use super::{ModelError, gemma, layer_types, qwen_moe};
+use super::{ModelError, delta, gemma, layer_types, qwen_moe};
 use crate::blocks::{Decoder, DeltaLayers, GatedDelta, HeadNormScope, HeadNorms, Mixer, Norm, Projections, Size};
 use crate::config::ConfigReader;
 
@@ -72,7 +72,7 @@ fn decoder(request: &Request<'_>, defaults: &Defaults, layers: DeltaLayers) -> R
     let mut model = llama::decoder(request, defaults)?;
     llama::attention_biases(request, &mut model)?;
     let eps = config.positive("rms_norm_eps")?.unwrap_or(defaults.eps.1);
-    let delta = delta(config, &model.width, layers, eps)?;
+    let delta = network(config, &model.width, layers, eps)?;
     let period = config.size("full_attention_interval")?.unwrap_or(4);
     let linear = layer_types::linear(config, model.layers.len(), |i| !(i + 1).is_multiple_of(period))?;
     for (layer, linear) in model.layers.iter_mut().zip(linear) {
@@ -92,17 +92,13 @@ fn decoder(request: &Request<'_>, defaults: &Defaults, layers: DeltaLayers) -> R
 /// Keys of layers that predict further tokens, and of the numbers that states are kept in.
 const UNREAD: &[&str] = &["mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings"];
 
-fn delta(config: &ConfigReader<'_>, width: &Size, layers: DeltaLayers, eps: f64) -> Result<GatedDelta, ModelError> {
-    let size = |key: &str, default| Ok::<_, ModelError>(Size::new(config.size(key)?.unwrap_or(default), key));
-    let (key_heads, value_heads) = (size("linear_num_key_heads", 16)?, size("linear_num_value_heads", 32)?);
-    if !value_heads.value().is_multiple_of(key_heads.value()) {
-        return Err(config.invalid("linear_num_key_heads", "a divisor of linear_num_value_heads").into());
-    }
-    let value = size("linear_value_head_dim", 128)?;
+fn network(config: &ConfigReader<'_>, width: &Size, layers: DeltaLayers, eps: f64) -> Result<GatedDelta, ModelError> {
+    let [key_heads, value_heads] = delta::heads(config, [16, 32])?;
+    let value = delta::extent(config, "linear_value_head_dim", 128)?;
     Ok(GatedDelta {
         width: width.clone(),
-        key: size("linear_key_head_dim", 128)?,
-        taps: size("linear_conv_kernel_dim", 4)?,
+        key: delta::extent(config, "linear_key_head_dim", 128)?,
+        taps: delta::extent(config, "linear_conv_kernel_dim", 4)?,
         activation: config.activation("hidden_act", "silu")?,
         layers,
         most: 1.0,

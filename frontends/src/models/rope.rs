@@ -84,16 +84,16 @@ fn read(
     rope.disregard(&["mrope_interleaved", "mrope_section"]);
     let base = rope.number("rope_theta")?.or(outer_theta).or(older_theta).unwrap_or(defaults.theta);
     let share = rope.number("partial_rotary_factor")?.or(outer_share).or(older_share).unwrap_or(defaults.share);
-    // Truncated as Python does; an odd rest turns one pair more than there is, which no model does.
+    // Truncated as Python does; of an odd rest one channel more turns, with the frequencies of the odd number.
     let dim = (defaults.head_dim as f64 * share) as usize;
-    if dim == 0 || dim > defaults.head_dim || !dim.is_multiple_of(2) {
-        let expected = format!("a share of {} channels that gives pairs of them", defaults.head_dim);
-        return Err(rope.invalid("partial_rotary_factor", &expected));
-    }
     let positions = defaults.max_positions as f64;
     let (new_kind, old_kind) = (rope.text("rope_type")?, rope.text("type")?);
     let kind_key = if new_kind.is_none() && old_kind.is_some() { "type" } else { "rope_type" };
     let kind = new_kind.or(old_kind).unwrap_or("default");
+    if dim == 0 || dim.next_multiple_of(2) > defaults.head_dim || (kind != "default" && !dim.is_multiple_of(2)) {
+        let expected = format!("a share of {} channels that gives pairs of them", defaults.head_dim);
+        return Err(rope.invalid("partial_rotary_factor", &expected));
+    }
     if base <= 0.0 {
         return Err(rope.invalid("rope_theta", "a positive number"));
     }

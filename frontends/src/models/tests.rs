@@ -282,3 +282,33 @@ fn switches_of_linear_attention_that_are_not_implemented_are_named() {
         assert!(message.starts_with(&format!("config: `{named}` is ")), "{named}: {message}");
     }
 }
+
+#[test]
+fn switches_of_recurrent_models_are_named() {
+    let all = json!({
+        "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_heads": 2,
+        "intermediate_size": 12, "moe_intermediate_size": 4, "num_experts": 2, "num_local_experts": 2,
+    });
+    let check = |architecture: &str, changes: Value, expected: &str| {
+        let config = with(&with(&all, json!({"architectures": [architecture]})), changes);
+        let message = error(&config, &Shapes::new());
+        assert!(message.starts_with(&format!("config: {expected}")), "{message}");
+    };
+    let kinds = json!({"layer_types": ["conv", "mamba"]});
+    check("Lfm2Model", kinds.clone(), r#"`layer_types` is ["conv","mamba"], expected a list of 2 out of"#);
+    check("Lfm2Model", json!({"intermediate_size": 1}), "`intermediate_size` is 1, expected a width");
+    check("Lfm2MoeModel", json!({}), "`layer_types` is missing");
+    check("MiniMaxModel", kinds, r#"`layer_types` is ["conv","mamba"], expected a list of 2 out of"#);
+    let gemma = |changes, expected| check("RecurrentGemmaModel", changes, expected);
+    gemma(json!({"block_types": ["mamba"]}), r#"`block_types` is ["mamba"], expected a list out of"#);
+    gemma(json!({"lru_width": 9}), "`lru_width` is 9, expected a multiple of num_attention_heads");
+    gemma(json!({"embeddings_scale_by_sqrt_dim": false}), "`embeddings_scale_by_sqrt_dim` is false, expected true");
+    let linear = json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}});
+    gemma(linear, "`rope_parameters` is");
+    let xlstm = |changes, expected| check("xLSTMModel", changes, expected);
+    xlstm(json!({"mode": "train_with_padding"}), r#"`mode` is "train_with_padding", expected inference or train"#);
+    xlstm(json!({"inference_state_dtype": "bfloat16"}), r#"`inference_state_dtype` is "bfloat16", expected float32"#);
+    xlstm(json!({"weight_mode": "joint"}), r#"`weight_mode` is "joint", expected single or fused"#);
+    xlstm(json!({"embedding_dim": 4}), "`embedding_dim` is 4, expected hidden_size");
+    xlstm(json!({"num_heads": 3}), "`qk_dim_factor` is missing, expected a share of hidden_size that 3 heads divide");
+}

@@ -14,7 +14,7 @@
 //! | `matmul` | one `dot` or `gated_mlp`, perhaps with a gather of its weights, then elementwise ops of its result's shape |
 //! | `attention` | one `attention` |
 //! | `top_k` | one `top_k` |
-//! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes |
+//! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes; then perhaps state updates |
 //! | `map` | elementwise ops of one shape, gathers; a rope; then perhaps a transpose and a state update or `pad`s |
 //!
 //! An op that fits nowhere is a `row` (if it works along an axis) or a `map` of its own.

@@ -79,7 +79,8 @@ impl Shapes {
             let scale = if scaled { values.next() } else { None }.unwrap_or(1.0);
             let soft_cap = if capped { values.next() } else { None };
             let window = if visible.windowed() { values.next() } else { None }.map(|w| w as usize);
-            Attention { scale, soft_cap, causal: visible.causal(), window, past, mask, bias, sinks }.into()
+            Attention { scale, soft_cap, causal: visible.causal(), window, scales: false, past, mask, bias, sinks }
+                .into()
         };
         Form::new(operands, &placeholders, build).with_exact(masks)
     }

@@ -11,7 +11,7 @@ pub fn check(region: &Region) {
             Op::Repeat(_) => check(node.op.region().unwrap()),
             Op::Scan(scan) => assert!(scan.body.nodes.iter().all(|n| n.op.region().is_none()), "a region in a scan"),
             Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) | Op::Window(_) => {}
-            Op::StateRead(_) => {}
+            Op::StateRead(_) | Op::LinearAttention(_) | Op::SelectiveScan(_) => {}
             other => panic!("`{}` between clusters", other.name()),
         }
         if !matches!(node.op, Op::Cluster(_)) {
@@ -83,6 +83,7 @@ fn is_row(op: &Op, operands: Vec<Type>) -> bool {
         Op::Norm(_) | Op::Softmax(_) => true,
         Op::Reduce(reduce) => last_axis(&reduce.axes),
         Op::Gather(gather) => gather.axis == 0 && gather.batch.is_none(),
+        Op::StateUpdate(_) => true,
         op => is_elementwise(op),
     }
 }

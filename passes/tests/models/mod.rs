@@ -93,7 +93,17 @@ fn module(name: &str, states: Vec<State>, output: &str, body: Region) -> Module 
 
 fn attention(width: usize, past: bool) -> Attention {
     let scale = 1.0 / (width as f64).sqrt();
-    Attention { scale, soft_cap: None, causal: true, window: None, past, mask: false, bias: false, sinks: false }
+    Attention {
+        scale,
+        soft_cap: None,
+        causal: true,
+        window: None,
+        scales: false,
+        past,
+        mask: false,
+        bias: false,
+        sinks: false,
+    }
 }
 
 fn norm(x: &Value, weight: &Value, bias: Option<&Value>, kind: NormKind) -> Value {

@@ -75,11 +75,13 @@ pub fn definition(choices: &mut Choices) -> (Module, &'static str) {
     let arguments: Vec<Value> = arguments().into_iter().map(|(name, ty)| b.argument(name, ty)).collect();
     let x = arguments[0].clone();
     let mut graph = Graph { values: vec![x.clone()], arguments, b: b.clone() };
-    let (value, name) = match choices.below(5) {
+    let (value, name) = match choices.below(7) {
         0 => (expand(&Softmax {}, &[&x]), "softmax"),
         1 => (graph.norm(choices, &x), "norm"),
         2 => (graph.rope(choices), "rope"),
         3 => (graph.gated(choices, &x), "gated_mlp"),
+        4 => (graph.linear_attention(choices), "linear_attention"),
+        5 => (graph.selective_scan(choices), "selective_scan"),
         _ => (graph.attention(choices), "attention"),
     };
     let body = b.finish(&[&value.expect("the operands fit")]).expect("definitions are well-typed");
@@ -135,7 +137,7 @@ impl Graph {
 
     fn step(&mut self, c: &mut Choices) -> Option<Value> {
         let x = c.of(&self.values);
-        match c.below(13) {
+        match c.below(15) {
             0 | 1 => Some(self.unary(c, &x)),
             2..=4 => self.binary(c, &x),
             5 => self.movement(c, &x),
@@ -146,6 +148,8 @@ impl Graph {
             9 => self.rope(c),
             10 => self.gated(c, &x),
             11 => self.convolution(c),
+            12 => self.linear_attention(c),
+            13 => self.selective_scan(c),
             _ => self.attention(c),
         }
     }
@@ -272,6 +276,32 @@ impl Graph {
         expand(&GatedMlp { activation }, &[x, &weights[0], &weights[1]].into_iter().chain(&biases).collect::<Vec<_>>())
     }
 
+    fn linear_attention(&mut self, c: &mut Choices) -> Option<Value> {
+        let op = LinearAttention { decay: c.flag(), delta: c.flag(), before: c.flag() };
+        // One key may serve several queries, and one decay a head.
+        let (r, w) = (c.of(&[1, 2]), c.of(&[1, 4]));
+        let state = self.of_shape(c, &[2, 1, 2, 4, 3]);
+        let mut operands = vec![state];
+        for shape in [[2, 3, 1, 2, 4], [2, 3, 1, r, 4], [2, 3, 1, 2, 3]] {
+            operands.push(self.of_shape(c, &shape));
+        }
+        if op.decay {
+            operands.push(self.of_shape(c, &[2, 3, 1, 2, w]).sigmoid());
+        }
+        for _ in 0..if op.delta { 2 } else { 0 } {
+            operands.push(self.of_shape(c, &[2, 3, 1, r, 4]).unary(UnaryOp::Tanh) * 0.25);
+        }
+        expand(&op, &operands.iter().collect::<Vec<_>>())
+    }
+
+    fn selective_scan(&mut self, c: &mut Choices) -> Option<Value> {
+        let state = self.of_shape(c, &[2, 4, 3]);
+        let (u, delta) = (self.of_shape(c, &[2, 3, 4]), self.of_shape(c, &[2, 3, 4]).sigmoid());
+        let (b, k) = (self.of_shape(c, &[2, 3, 3]), self.of_shape(c, &[2, 3, 3]));
+        let a = self.of_shape(c, &[4, 3]).unary(UnaryOp::Tanh);
+        expand(&SelectiveScan {}, &[&state, &u, &delta, &b, &k, &a])
+    }
+
     /// A convolution with any attributes, perhaps with a bias and an activation.
     fn convolution(&mut self, c: &mut Choices) -> Option<Value> {
         let (channels, spatial): (usize, &[usize]) =
@@ -303,13 +333,17 @@ impl Graph {
             soft_cap: if c.flag() { Some(c.of(&[2.0, 5.0])) } else { None },
             causal,
             window,
+            scales: c.flag(),
             past: (causal || window.is_some()) && c.flag(),
             mask: c.flag(),
             bias: c.flag(),
             sinks: c.flag(),
         };
         let (bias, sinks) = (self.param(c, &[2, 1, 3, 5]), self.param(c, &[1, 2, 1, 1, 1]));
+        let scales = [(); 2].map(|()| attention.scales.then(|| self.of_shape(c, &[2, 2, 5, 1])));
         let optional = [
+            scales[0].clone(),
+            scales[1].clone(),
             attention.past.then(|| self.arguments[4].clone()),
             attention.mask.then(|| self.arguments[5].clone()),
             attention.bias.then_some(bias),

@@ -12,7 +12,7 @@ pub const FORMAT: &str = "castiron";
 /// Key of `__metadata__` for the version of the format.
 pub const KEY_VERSION: &str = "format_version";
 /// Its value; readers accept no other.
-pub const VERSION: &str = "3";
+pub const VERSION: &str = "4";
 /// Key of `__metadata__` for the version of the compiler.
 pub const KEY_CASTIRON: &str = "castiron_version";
 /// Key of `__metadata__` for what identifies the checkpoint.

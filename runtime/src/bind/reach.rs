@@ -136,6 +136,9 @@ impl Reach<'_> {
         self.view("q", &body.q, &[b, g, r, s, d])?;
         self.view("k", &body.k, &[b, g, t, d])?;
         self.view("v", &body.v, &[b, g, t, e])?;
+        for scale in body.scales.iter().flatten() {
+            self.view("the scales", scale, &[b, g, t])?;
+        }
         if let Some(bias) = &body.bias {
             self.view("the bias", bias, &[b, g, r, s, t])?;
         }

@@ -335,6 +335,8 @@ pub struct AttentionKernel {
     pub k: View,
     /// Over `[b, g, t, e]`.
     pub v: View,
+    /// Over `[b, g, t]`: what each key, and what each value, is multiplied with.
+    pub scales: Option<[View; 2]>,
     /// Over `[b]`, i32.
     pub past: Option<View>,
     /// Over `[b, t]`, i32: a key of 0 is hidden.
@@ -400,7 +402,8 @@ impl KernelBody {
                 (reads.collect(), p.epilogue.outputs.iter().collect())
             }
             KernelBody::Attention(a) => {
-                let reads = [&a.q, &a.k, &a.v].into_iter().chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
+                let reads = [&a.q, &a.k, &a.v].into_iter().chain(a.scales.iter().flatten());
+                let reads = reads.chain(&a.past).chain(&a.mask).chain(&a.bias).chain(&a.sinks);
                 (reads.collect(), vec![&a.out])
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),

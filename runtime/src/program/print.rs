@@ -93,6 +93,7 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             writeln!(f, " over [b,g,r,s,t,d,e] = {}", dims(&a.extents))?;
             let optional = [("past", &a.past), ("mask", &a.mask), ("bias", &a.bias), ("sinks", &a.sinks)];
             let named = [("q", &a.q), ("k", &a.k), ("v", &a.v)].into_iter();
+            let named = named.chain(["scales of k", "scales of v"].into_iter().zip(a.scales.iter().flatten()));
             let named = named.chain(optional.into_iter().filter_map(|(name, v)| Some((name, v.as_ref()?))));
             for (name, operand) in named {
                 writeln!(f, "{indent}    {name} = {}", view(operand))?;

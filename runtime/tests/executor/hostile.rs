@@ -69,6 +69,7 @@ fn mutated_programs_never_panic() {
     mutate(&crate::products::scores(), 400);
     mutate(&crate::attention::fixture(DType::F32, 8), 300);
     mutate(&crate::attention::fixture(DType::F16, 5), 300);
+    mutate(&crate::attention::fixture(DType::I8, 5), 300);
     mutate(&crate::top_k::fixture(), 300);
     mutate(&crate::states::append(), 300);
     mutate(&crate::states::looped().0, 300);

@@ -167,7 +167,9 @@ CASES = [
     recurrent_gemma(
         "base",
         "Model",
-        config=dict(block_types=["attention", "recurrent", "recurrent"], num_hidden_layers=4, lru_width=36),
+        config=dict(
+            block_types=["attention", "recurrent", "recurrent"], num_hidden_layers=4, lru_width=36, head_dim=10
+        ),
         padding="left",
         attention="sdpa",
     ),

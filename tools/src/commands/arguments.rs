@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use castiron_backends::weights::WeightFormat;
+use castiron_passes::caches::CacheFormat;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::compiler::Options;
@@ -81,7 +82,8 @@ pub(super) struct Compiling {
     /// takes f32 for quantised checkpoints, as transformers does]
     #[arg(long, value_enum)]
     pub weights: Option<Weights>,
-    /// Element type of KV caches; f16 halves their memory, and rounds keys and values when they are written
+    /// Elements of KV caches; f16 halves their memory and q8 quarters it, and keys and values are rounded when
+    /// they are written
     #[arg(long, value_enum, default_value_t = Cache::F32)]
     pub cache: Cache,
     /// What to compile for, and to execute on; every artifact runs on CPUs [default: cpu, or wgsl if
@@ -134,6 +136,8 @@ pub(super) enum Cache {
     F32,
     /// On CPUs only
     F16,
+    /// 8 bits with a scale for each token of a head; on CPUs only
+    Q8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -157,7 +161,12 @@ impl Compiling {
         };
         let passes = castiron_passes::Options { disable: self.disable_pass.clone(), verify_each: self.verify_each };
         let wgsl = matches!(self.target, Some(Target::Wgsl | Target::All));
-        Options { weights, half_caches: self.cache == Cache::F16, wgsl, passes }
+        let caches = match self.cache {
+            Cache::F32 => CacheFormat::F32,
+            Cache::F16 => CacheFormat::F16,
+            Cache::Q8 => CacheFormat::Q8,
+        };
+        Options { weights, caches, wgsl, passes }
     }
 }
 

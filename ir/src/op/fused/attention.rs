@@ -5,16 +5,18 @@ use super::{FusedOp, Softmax, fused_op};
 use crate::builder::Value;
 use crate::dim::Dim;
 use crate::op::attributes::attributes;
-use crate::op::{BinaryOp, Dot, TypeError, UnaryOp};
+use crate::op::{BinaryOp, Dot, TypeError, UnaryOp, require};
 
 /// `softmax(scale · q·kᵀ + bias) · v` over the visible keys (arXiv:1706.03762; grouped heads
 /// arXiv:2305.13245). A query that sees no key gives zeros.
 ///
 /// Operands: `q: [b, g, r, s, d]` (key head, query heads of it), `k: [b, g, t, d]`,
-/// `v: [b, g, t, e]` → `[b, g, r, s, e]`; then, where the attribute says so, `past: i32[b]`,
+/// `v: [b, g, t, e]` → `[b, g, r, s, e]`; then, where the attribute says so, `scales` of keys and of values,
+/// `[b, g, t, 1]` each, that these are multiplied with, `past: i32[b]`,
 /// `mask: bool[b, t]`, a `bias` that broadcasts to `[b, g, r, s, t]`, and `sinks` that broadcast to
-/// `[b, g, r, s, 1]`: scores that take their share of the softmax and bring no value (arXiv:2309.17453). Keys and values of another float
-/// type than the queries, as those of a cache in half precision, are converted to theirs.
+/// `[b, g, r, s, 1]`: scores that take their share of the softmax and bring no value (arXiv:2309.17453). Keys and
+/// values of another type than the queries, as those of a cache in half precision or of 8 bits, are converted to
+/// theirs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// Factor of the scores, before bias and soft cap.
@@ -26,6 +28,8 @@ pub struct Attention {
     /// And only if `j > past[n] + i - window`; where a query sees what comes after it, also only if
     /// `j < past[n] + i + window`.
     pub window: Option<usize>,
+    /// Whether keys and values are multiplied with scales of their own.
+    pub scales: bool,
     /// Whether positions before the first query are given, as with a KV cache; else they are 0.
     pub past: bool,
     /// Whether keys are masked, as by padding; false hides a key.
@@ -40,6 +44,7 @@ attributes!(Attention {
     soft_cap: Option<f64>,
     causal: bool,
     window: Option<usize>,
+    scales: bool,
     past: bool,
     mask: bool,
     bias: bool,
@@ -55,6 +60,8 @@ pub struct AttentionOperands<'a> {
     pub k: &'a Value,
     /// Values.
     pub v: &'a Value,
+    /// Scales of keys and of values.
+    pub scales: Option<[&'a Value; 2]>,
     /// Positions before the first query.
     pub past: Option<&'a Value>,
     /// Visible keys.
@@ -68,7 +75,8 @@ pub struct AttentionOperands<'a> {
 impl Attention {
     /// Number of operands.
     pub fn operands(&self) -> usize {
-        3 + [self.past, self.mask, self.bias, self.sinks].into_iter().filter(|&is_there| is_there).count()
+        let optional = [self.scales, self.scales, self.past, self.mask, self.bias, self.sinks];
+        3 + optional.into_iter().filter(|&is_there| is_there).count()
     }
 
     /// Splits an operand list by the attributes.
@@ -76,15 +84,16 @@ impl Attention {
     /// # Errors
     /// Another number of operands, or ranks, than the attributes ask for.
     pub fn split<'a>(&self, operands: &'a [Value]) -> Result<AttentionOperands<'a>, TypeError> {
-        let wrong = || TypeError("takes q, k, v, and past, mask, bias and sinks as the attributes say".into());
+        let wrong = || TypeError("takes q, k, v, and scales, past, mask, bias and sinks as the attributes say".into());
         let mut rest = operands.iter();
         let mut next = |wanted: bool| if wanted { rest.next().map(Some).ok_or_else(wrong) } else { Ok(None) };
         let (q, k, v) = (next(true)?, next(true)?, next(true)?);
+        let scales = next(self.scales)?.zip(next(self.scales)?).map(|(k, v)| [k, v]);
         let (past, mask) = (next(self.past)?, next(self.mask)?);
         let (bias, sinks) = (next(self.bias)?, next(self.sinks)?);
         match (q, k, v, rest.next()) {
             (Some(q), Some(k), Some(v), None) if q.rank() == 5 && k.rank() == 4 && v.rank() == 4 => {
-                Ok(AttentionOperands { q, k, v, past, mask, bias, sinks })
+                Ok(AttentionOperands { q, k, v, scales, past, mask, bias, sinks })
             }
             _ => Err(wrong()),
         }
@@ -124,7 +133,8 @@ impl FusedOp for Attention {
     fn expand(&self, operands: &[Value]) -> Result<Vec<Value>, TypeError> {
         let named = self.split(operands)?;
         let scores = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(4, 3)] };
-        let [k, v] = [named.k, named.v].map(|x| as_queries(named.q, x));
+        let [k, v] = [0, 1].map(|i| as_queries(named.q, [named.k, named.v][i], named.scales.map(|scales| scales[i])));
+        let (k, v) = (k?, v?);
         let mut scores = named.q.apply(scores, &[&k]) * self.scale;
         if let Some(cap) = self.soft_cap {
             scores = (scores * (1.0 / cap)).unary(UnaryOp::Tanh) * cap;
@@ -142,8 +152,13 @@ impl FusedOp for Attention {
     }
 }
 
-/// Keys or values in the element type of the queries.
-fn as_queries(q: &Value, x: &Value) -> Value {
-    let (to, from) = (q.ty().dtype, x.ty().dtype);
-    if to != from && to.is_float() && from.is_float() { x.cast(to) } else { x.clone() }
+/// Keys or values in the element type of the queries, times their scales.
+fn as_queries(q: &Value, x: &Value, scale: Option<&Value>) -> Result<Value, TypeError> {
+    let to = q.ty().dtype;
+    let plain = if x.ty().dtype == to { x.clone() } else { x.cast(to) };
+    let Some(scale) = scale else { return Ok(plain) };
+    let mut wanted = plain.ty();
+    wanted.shape[3] = 1.into();
+    require!(scale.ty() == wanted, "scales are {}, not {wanted}", scale.ty());
+    Ok(plain * scale)
 }

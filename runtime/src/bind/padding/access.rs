@@ -103,6 +103,7 @@ pub(super) fn accesses(program: &Program, body: &KernelBody) -> [Vec<Access>; 2]
             found.read(&attention.q, &over(&[b, g, r, s, d]), Role::Row, Some(3));
             found.read(&attention.k, &over(&[b, g, t, d]), role, Some(2));
             found.read(&attention.v, &over(&[b, g, t, e]), role, Some(2));
+            attention.scales.iter().flatten().for_each(|scale| found.read(scale, &over(&[b, g, t]), role, Some(2)));
             attention.past.iter().for_each(|past| found.read(past, &over(&[b]), Role::Other, None));
             attention.mask.iter().for_each(|mask| found.read(mask, &over(&[b, t]), Role::Other, None));
             attention.bias.iter().for_each(|bias| found.read(bias, &over(&[b, g, r, s, t]), Role::Row, Some(3)));

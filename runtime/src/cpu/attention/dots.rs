@@ -26,6 +26,8 @@ pub(super) trait Key: Copy {
     /// # Safety
     /// Reads `n` elements at `p`.
     unsafe fn load_first<S: Simd>(s: S, p: *const Self, n: usize) -> S::Floats;
+    /// One of them.
+    fn wide(self) -> f32;
 }
 
 impl Key for f32 {
@@ -38,6 +40,10 @@ impl Key for f32 {
     unsafe fn load_first<S: Simd>(s: S, p: *const f32, n: usize) -> S::Floats {
         // SAFETY: the caller's contract.
         unsafe { s.load_first(p, n) }
+    }
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
     }
 }
 
@@ -55,6 +61,31 @@ impl Key for f16 {
             (0..n).for_each(|i| lanes[i] = p.cast::<u16>().add(i).read());
             s.load_f16(lanes.as_ptr())
         }
+    }
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Key for i8 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const i8) -> S::Floats {
+        // SAFETY: the caller's contract.
+        unsafe { s.load_i8(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, p: *const i8, n: usize) -> S::Floats {
+        let mut lanes = [0; MOST_LANES];
+        // SAFETY: the caller's contract, and the lanes are a vector or more.
+        unsafe {
+            (0..n).for_each(|i| lanes[i] = p.add(i).read());
+            s.load_i8(lanes.as_ptr())
+        }
+    }
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.into()
     }
 }
 

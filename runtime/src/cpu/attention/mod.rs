@@ -17,9 +17,9 @@
 //!        └────────────┘   Q becomes panels          where it lies
 //! ```
 //!
-//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. Keys of half
-//! precision are widened once where many queries see them; few queries, and all products with V, widen as
-//! they load. When there are fewer tiles than threads, or some would be left over, the keys are cut too, and
+//! so neither K nor V is packed, unless its elements are apart or the columns of V are ragged. Narrower keys
+//! are widened once where many queries see them; few queries, and all products with V, widen as
+//! they load. A key's scale multiplies its scores, a value's scale the weights of its row. When there are fewer tiles than threads, or some would be left over, the keys are cut too, and
 //! the partial sums are joined after a barrier.
 //!
 //! Figures: `cargo run --release -p castiron-runtime --example kernel_peak -- attention`.
@@ -68,6 +68,28 @@ pub enum Elements {
     F32(*const f32),
     /// Widened when they are read.
     F16(*const f16),
+    /// The same.
+    I8(*const i8),
+}
+
+impl Elements {
+    /// The address, and bytes of an element.
+    fn bytes(self) -> (*const u8, usize) {
+        match self {
+            Elements::F32(at) => (at.cast(), size_of::<f32>()),
+            Elements::F16(at) => (at.cast(), size_of::<f16>()),
+            Elements::I8(at) => (at.cast(), size_of::<i8>()),
+        }
+    }
+
+    /// So many elements later.
+    fn skip(self, elements: usize) -> Elements {
+        match self {
+            Elements::F32(at) => Elements::F32(at.wrapping_add(elements)),
+            Elements::F16(at) => Elements::F16(at.wrapping_add(elements)),
+            Elements::I8(at) => Elements::I8(at.wrapping_add(elements)),
+        }
+    }
 }
 
 /// The fused op [`castiron_ir::op::Attention`] on numbers in memory. A query that sees no key gives zeros.
@@ -83,6 +105,8 @@ pub struct Attention<'a> {
     pub k: Strided<Elements, 4>,
     /// Over `[b, g, t, e]`.
     pub v: Strided<Elements, 4>,
+    /// Over `[b, g, t]`: what each key, and what each value, is multiplied with.
+    pub scales: Option<[Strided<*const f32, 3>; 2]>,
     /// Over `[b, g, r, s, e]`.
     pub out: Strided<*mut f32, 5>,
     /// Over `[b]`: positions before the first query; 0 if absent.

@@ -10,6 +10,8 @@ const HIDDEN: f32 = f32::MIN;
 
 /// What is done to scores before the softmax.
 pub(super) struct Shaping<'a> {
+    /// What the keys are multiplied with.
+    pub scales: Option<Scales>,
     /// Scores become `cap · tanh score`.
     pub cap: Option<f32>,
     /// Added, laid out as the scores.
@@ -21,11 +23,32 @@ pub(super) struct Shaping<'a> {
     pub limits: Option<(usize, &'a [f32], &'a [f32])>,
 }
 
+/// A number for each key, and elements from one to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    pub at: *const f32,
+    pub stride: usize,
+}
+
+impl Scales {
+    /// The number of a key on all lanes.
+    ///
+    /// # Safety
+    /// It can be read.
+    #[inline(always)]
+    unsafe fn splat<S: Simd>(self, s: S, key: usize) -> S::Floats {
+        // SAFETY: the caller's contract.
+        s.splat(unsafe { *self.at.add(key * self.stride) })
+    }
+}
+
 /// Turns the scores of up to 32 queries into weights.
 pub(super) struct Weigh<'a> {
     /// `[key][32]`
     pub scores: &'a mut [f32],
     pub shaping: Shaping<'a>,
+    /// What the values are multiplied with: the weights are, once they are summed.
+    pub scales: Option<Scales>,
     /// How many queries.
     pub queries: usize,
     /// Largest score of each query so far.
@@ -41,11 +64,11 @@ impl Kernel for Weigh<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Weigh { scores, shaping, queries, largest, total, rescale } = self;
-        let is_plain =
-            shaping.cap.is_none() && shaping.bias.is_none() && shaping.mask.is_none() && shaping.limits.is_none();
+        let Weigh { scores, shaping, scales, queries, largest, total, rescale } = self;
+        let is_plain = shaping.is_nothing();
         for lane in (0..queries).step_by(S::LANES) {
-            // SAFETY: scores and bias have 32 elements a key, the others 32, of which a vector lies at `lane`.
+            // SAFETY: scores and bias have 32 elements a key, the others 32, of which a vector lies at `lane`;
+            // scales have an element for each key.
             unsafe {
                 let before = s.load(largest[lane..].as_ptr());
                 let mut top = before;
@@ -61,10 +84,11 @@ impl Kernel for Weigh<'_> {
                 let base = s.if_less(top, s.splat(HIDDEN), s.splat(0.0), top);
                 let factor = exp2(s, s.sub(before, base));
                 let mut sum = s.splat(0.0);
-                for row in scores.chunks_exact_mut(LANES) {
+                for (key, row) in scores.chunks_exact_mut(LANES).enumerate() {
                     let weight = exp2(s, s.sub(s.load(row[lane..].as_ptr()), base));
-                    s.store(row[lane..].as_mut_ptr(), weight);
                     sum = s.add(sum, weight);
+                    let scaled = scales.map_or(weight, |scales| s.mul(weight, scales.splat(s, key)));
+                    s.store(row[lane..].as_mut_ptr(), scaled);
                 }
                 s.store(largest[lane..].as_mut_ptr(), top);
                 s.store(rescale[lane..].as_mut_ptr(), factor);
@@ -76,15 +100,24 @@ impl Kernel for Weigh<'_> {
 }
 
 impl Shaping<'_> {
+    /// Whether scores stay as they are.
+    fn is_nothing(&self) -> bool {
+        let Shaping { scales, cap, bias, mask, limits } = self;
+        scales.is_none() && cap.is_none() && bias.is_none() && mask.is_none() && limits.is_none()
+    }
+
     /// The scores of a vector of queries with one key.
     ///
     /// # Safety
-    /// The mask can be read at the key, and bias and limits have a vector at `lane`.
+    /// Scales and the mask can be read at the key, and bias and limits have a vector at `lane`.
     #[inline(always)]
     unsafe fn shape<S: Simd>(&self, s: S, key: usize, lane: usize, mut x: S::Floats) -> S::Floats {
         let hidden = s.splat(f32::NEG_INFINITY);
         // SAFETY: the caller's contract.
         unsafe {
+            if let Some(scales) = self.scales {
+                x = s.mul(x, scales.splat(s, key));
+            }
             if let Some(cap) = self.cap {
                 x = s.mul(tanh(s, x), s.splat(cap));
             }

@@ -1,12 +1,11 @@
 //! Keys and values of a block, and what is asked for from memory meanwhile.
 //!
-//! They are used where they lie if their elements are adjacent. Keys of half precision that many queries
-//! see are widened once for all of them.
+//! They are used where they lie if their elements are adjacent. Narrower keys than f32 that many queries see are
+//! widened once for all of them.
 
 use std::ops::Range;
 
-use half::f16;
-
+use super::dots::Key;
 use super::tile::{KEYS, Tile, columns};
 use super::{Attention, Elements, Strided};
 use crate::cpu::matmul::microkernel::Right;
@@ -47,10 +46,7 @@ impl Soon {
 
     /// `count` rows of `width` elements, from one of an operand on.
     fn of(x: &Strided<Elements, 4>, index: [usize; 4], count: usize, width: usize) -> Soon {
-        let (at, size) = match x.at {
-            Elements::F32(at) => (at.cast::<u8>(), size_of::<f32>()),
-            Elements::F16(at) => (at.cast::<u8>(), size_of::<f16>()),
-        };
+        let (at, size) = x.at.bytes();
         let reach = width.saturating_sub(1) * x.strides[3] + 1;
         Soon { at: at.wrapping_add(x.offset(index) * size), stride: x.strides[2] * size, bytes: reach * size, count }
     }
@@ -90,7 +86,7 @@ impl Source {
         let row = |key: usize| [tile.batch, tile.head, key, 0];
         let keys = match (adjacent(&k, row(first), d), k.at) {
             (Some(there), Elements::F32(_)) => there,
-            (Some(there), Elements::F16(_)) if tile.is_few() => there,
+            (Some(there), Elements::F16(_) | Elements::I8(_)) if tile.is_few() => there,
             _ => isa.run(Copied { x: &k, at: row(first), count, columns: 0..d, stride: d, to: keys }),
         };
         let there = adjacent(&v, row(first), e);
@@ -108,11 +104,7 @@ impl Source {
 /// Rows that can be used where they lie.
 fn adjacent(x: &Strided<Elements, 4>, index: [usize; 4], width: usize) -> Option<Rows<Elements>> {
     let ([.., stride, step], offset) = (x.strides, x.offset(index));
-    let at = match x.at {
-        Elements::F32(at) => Elements::F32(at.wrapping_add(offset)),
-        Elements::F16(at) => Elements::F16(at.wrapping_add(offset)),
-    };
-    (step == 1).then_some(Rows { at, stride, width })
+    (step == 1).then_some(Rows { at: x.at.skip(offset), stride, width })
 }
 
 impl From<Rows<Elements>> for Rows<Right> {
@@ -120,6 +112,7 @@ impl From<Rows<Elements>> for Rows<Right> {
         let at = match at {
             Elements::F32(at) => Right::F32(at),
             Elements::F16(at) => Right::F16(at),
+            Elements::I8(at) => Right::I8(at),
         };
         Rows { at, stride, width }
     }
@@ -149,23 +142,39 @@ impl Kernel for Copied<'_> {
         }
         let ([.., row, step], offset) = (x.strides, x.offset(at));
         for (i, to) in to.chunks_exact_mut(stride).take(count).enumerate() {
-            let (first, mut column) = (offset + i * row, start);
-            // SAFETY: `Source::new` vouches for the rows; a vector of a copied row lies within its columns.
+            let first = offset + i * row;
+            // SAFETY: `Source::new` vouches for the rows.
             unsafe {
                 match x.at {
-                    Elements::F32(p) => (start..end).for_each(|column| to[column] = *p.add(first + column * step)),
-                    Elements::F16(p) => {
-                        while step == 1 && column + S::LANES <= end {
-                            let wide = s.load_f16(p.add(first + column).cast());
-                            s.store(to[column..column + S::LANES].as_mut_ptr(), wide);
-                            column += S::LANES;
-                        }
-                        (column..end).for_each(|column| to[column] = (*p.add(first + column * step)).to_f32());
-                    }
+                    Elements::F32(p) => widen(s, p.add(first), step, start..end, to),
+                    Elements::F16(p) => widen(s, p.add(first), step, start..end, to),
+                    Elements::I8(p) => widen(s, p.add(first), step, start..end, to),
                 }
             }
             to[end..].fill(0.0);
         }
         copy
+    }
+}
+
+/// Copies columns of a row, `step` elements apart, as f32.
+///
+/// # Safety
+/// They can be read from `row` on.
+#[inline(always)]
+unsafe fn widen<S: Simd, K: Key>(
+    s: S,
+    row: *const K,
+    step: usize,
+    Range { mut start, end }: Range<usize>,
+    to: &mut [f32],
+) {
+    // SAFETY: the caller's contract; a vector lies within the columns.
+    unsafe {
+        while step == 1 && start + S::LANES <= end {
+            s.store(to[start..start + S::LANES].as_mut_ptr(), K::load(s, row.add(start)));
+            start += S::LANES;
+        }
+        (start..end).for_each(|column| to[column] = (*row.add(column * step)).wide());
     }
 }

@@ -1,6 +1,6 @@
 //! Attention against sums in f64, over sizes, layouts, options, instruction sets and threads.
 //!
-//! Keys and values that no query sees are NaN, and so are the gaps between rows.
+//! Keys and values that no query sees are NaN, or have scales that are, and so are the gaps between rows.
 
 use super::*;
 use crate::cpu::pool::Pool;
@@ -11,8 +11,10 @@ struct Case {
     /// b, g, r, s, t, d, e
     extents: [usize; 7],
     layout: Layout,
-    /// Whether keys, and whether values, are f16.
-    half: [bool; 2],
+    /// Of keys, and of values.
+    stored: [Stored; 2],
+    /// Whether keys and values have scales.
+    scales: bool,
     past: Option<Vec<i32>>,
     mask: bool,
     bias: Bias,
@@ -35,6 +37,25 @@ enum Layout {
     Apart,
 }
 
+/// Elements of keys or values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stored {
+    F32,
+    F16,
+    I8,
+}
+
+impl Stored {
+    /// What becomes of a number within ±2.
+    fn of(self, x: f32) -> f32 {
+        match self {
+            Stored::F32 => x,
+            Stored::F16 => f16::from_f32(x).to_f32(),
+            Stored::I8 => (x * 63.5).round(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bias {
     None,
@@ -51,7 +72,8 @@ impl Case {
         Case {
             extents,
             layout: Layout::Plain,
-            half: [false; 2],
+            stored: [Stored::F32; 2],
+            scales: false,
             past: None,
             mask: false,
             bias: Bias::None,
@@ -76,6 +98,13 @@ impl Case {
     fn is_unmasked(&self, batch: usize, key: usize) -> bool {
         // Batch entry 1 is hidden altogether.
         !self.mask || batch != 1 && !(key * 7 + batch).is_multiple_of(5)
+    }
+
+    /// What a key (0) or a value (1) is multiplied with.
+    fn scale(&self, of: usize, [b, g, t]: [usize; 3]) -> f32 {
+        let scale = 1.2 + noise(7 + of, (b * 101 + g) * 1009 + t);
+        let size = if self.stored[of] == Stored::I8 { 1.0 / 63.5 } else { 1.0 };
+        if self.scales { scale * size } else { 1.0 }
     }
 
     fn bias(&self, index: [usize; 5]) -> f32 {
@@ -143,6 +172,7 @@ struct Operands {
     q: Tensor<5>,
     k: Tensor<4>,
     v: Tensor<4>,
+    scales: [Tensor<3>; 2],
     bias: Tensor<5>,
     mask: Vec<i32>,
     out: Tensor<5>,
@@ -163,12 +193,16 @@ fn operands(case: &Case) -> Operands {
     let mut q = Tensor::new([b, g, r, s, d], order5, pad5);
     q.fill([b, g, r, s, d], |i, _| 2.0 * noise(1, i));
     let mut k = Tensor::new([b, g, t, d], order4, pad4);
-    let stored = |x: f32, is_half: bool| if is_half { f16::from_f32(x).to_f32() } else { x };
-    let [half_k, half_v] = case.half;
-    k.fill([b, g, t, d], |i, [n, _, key, _]| if seen(n, key) { stored(2.0 * noise(2, i), half_k) } else { f32::NAN });
+    let [stored_k, stored_v] = case.stored;
+    k.fill([b, g, t, d], |i, [n, _, key, _]| if seen(n, key) { stored_k.of(2.0 * noise(2, i)) } else { f32::NAN });
     let pad_v = if case.layout == Layout::Apart { [1, 1, 1, 2] } else { pad4 };
     let mut v = Tensor::new([b, g, t, e], order_v, pad_v);
-    v.fill([b, g, t, e], |i, [n, _, key, _]| if seen(n, key) { stored(noise(3, i), half_v) } else { f32::NAN });
+    v.fill([b, g, t, e], |i, [n, _, key, _]| if seen(n, key) { stored_v.of(noise(3, i)) } else { f32::NAN });
+    let scales = [0, 1].map(|of| {
+        let mut scales = Tensor::new([b, g, t], if of == 0 { [0, 1, 2] } else { [0, 2, 1] }, [1, 1, 1 + of]);
+        scales.fill([b, g, t], |_, [n, g, key]| if seen(n, key) { case.scale(of, [n, g, key]) } else { f32::NAN });
+        scales
+    });
     let extents = match case.bias {
         Bias::None => [0; 5],
         Bias::Full => [b, g, r, s, t],
@@ -185,7 +219,7 @@ fn operands(case: &Case) -> Operands {
     let mask = (0..b).flat_map(|n| (0..t).map(move |key| (n, key)));
     let mask = mask.map(|(n, key)| i32::from(case.is_unmasked(n, key))).collect();
     let out = Tensor::new([b, g, r, s, e], order5, pad5);
-    Operands { q, k, v, bias, mask, out }
+    Operands { q, k, v, scales, bias, mask, out }
 }
 
 const SCALE: f32 = 0.37;
@@ -197,7 +231,7 @@ fn exact(case: &Case, x: &Operands, [b, g, r, s]: [usize; 4]) -> Vec<f64> {
     let keys: Vec<usize> = (0..t).filter(sees).collect();
     let score = |&key: &usize| {
         let dot: f64 = (0..d).map(|i| f64::from(x.q.get([b, g, r, s, i])) * f64::from(x.k.get([b, g, key, i]))).sum();
-        let score = dot * f64::from(SCALE);
+        let score = dot * f64::from(SCALE) * f64::from(case.scale(0, [b, g, key]));
         let score = case.soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
         score + f64::from(case.bias([b, g, r, s, key]))
     };
@@ -206,7 +240,8 @@ fn exact(case: &Case, x: &Operands, [b, g, r, s]: [usize; 4]) -> Vec<f64> {
     let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
     let sink = if case.sinks { (f64::from(sink(g, r)) - largest).exp() } else { 0.0 };
     let total: f64 = weights.iter().sum::<f64>() + sink;
-    let mix = |i: usize| keys.iter().zip(&weights).map(|(&key, w)| w * f64::from(x.v.get([b, g, key, i]))).sum::<f64>();
+    let value = |key: usize, i: usize| f64::from(x.v.get([b, g, key, i])) * f64::from(case.scale(1, [b, g, key]));
+    let mix = |i: usize| keys.iter().zip(&weights).map(|(&key, w)| w * value(key, i)).sum::<f64>();
     (0..e).map(|i| if largest == f64::NEG_INFINITY { 0.0 } else { mix(i) / total }).collect()
 }
 
@@ -219,11 +254,15 @@ fn sink(g: usize, r: usize) -> f32 {
 fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
     let [q, k, v, bias] = [&x.q.data, &x.k.data, &x.v.data, &x.bias.data].map(|data| data.as_ptr() as usize);
     let halves = [&x.k.data, &x.v.data].map(|data| data.iter().map(|&x| f16::from_f32(x)).collect::<Vec<f16>>());
+    let bytes = [&x.k.data, &x.v.data].map(|data| data.iter().map(|&x| x as i8).collect::<Vec<i8>>());
     let [half_k, half_v] = halves.each_ref().map(|half| half.as_ptr() as usize);
-    let rows = |is_half: bool, half: usize, at: usize| match is_half {
-        true => Elements::F16(half as *const f16),
-        false => Elements::F32(at as *const f32),
+    let [bytes_k, bytes_v] = bytes.each_ref().map(|bytes| bytes.as_ptr() as usize);
+    let rows = |stored: Stored, bytes: usize, half: usize, at: usize| match stored {
+        Stored::F32 => Elements::F32(at as *const f32),
+        Stored::F16 => Elements::F16(half as *const f16),
+        Stored::I8 => Elements::I8(bytes as *const i8),
     };
+    let scales_at = x.scales.each_ref().map(|scales| scales.data.as_ptr() as usize);
     let [_, g, r, ..] = case.extents;
     let sinks: Vec<f32> = (0..g * r).map(|i| sink(i / r, i % r)).collect();
     let sinks_at = sinks.as_ptr() as usize;
@@ -235,8 +274,11 @@ fn run(case: &Case, x: &mut Operands, pool: &mut Pool, isa: Isa) {
             isa,
             extents: case.extents,
             q: Strided { at: q as *const f32, strides: x.q.strides },
-            k: Strided { at: rows(case.half[0], half_k, k), strides: x.k.strides },
-            v: Strided { at: rows(case.half[1], half_v, v), strides: x.v.strides },
+            k: Strided { at: rows(case.stored[0], bytes_k, half_k, k), strides: x.k.strides },
+            v: Strided { at: rows(case.stored[1], bytes_v, half_v, v), strides: x.v.strides },
+            scales: case
+                .scales
+                .then(|| [0, 1].map(|i| Strided { at: scales_at[i] as *const f32, strides: x.scales[i].strides })),
             out: Strided { at: out as *mut f32, strides: x.out.strides },
             past: case.past.as_ref().map(|past| Strided { at: past.as_ptr(), strides: [1] }),
             mask: case.mask.then_some(Strided { at: mask as *const i32, strides: [case.extents[4], 1] }),
@@ -334,16 +376,31 @@ fn every_option_alone_and_together() {
 }
 
 #[test]
-fn keys_and_values_of_half_precision() {
+fn keys_and_values_of_other_types() {
+    use Stored::{F16, F32, I8};
     for extents in SIZES {
         let [b, _, _, s, t, ..] = extents;
         let past: Vec<i32> = (0..b).map(|n| (t.saturating_sub(s + 5 * n)) as i32).collect();
         for layout in [Layout::Plain, Layout::Tokens, Layout::Cache, Layout::Apart] {
-            for half in [[true, true], [true, false], [false, true]] {
-                check(&Case { layout, half, ..Case::new(extents) });
-                check(&Case { layout, half, window: Some(70), ..Case::causal(extents, &past) });
+            for stored in [[F16, F16], [F16, F32], [F32, F16], [I8, I8], [I8, F16], [F32, F32]] {
+                let case =
+                    Case { layout, stored, scales: stored.contains(&I8) || stored == [F32; 2], ..Case::new(extents) };
+                check(&case);
+                let causal = Case::causal(extents, &past);
+                check(&Case { layout, stored, scales: stored.contains(&I8), window: Some(70), ..causal });
             }
         }
+    }
+}
+
+#[test]
+fn scales_with_everything_else() {
+    for extents in SIZES {
+        let [b, _, _, s, t, ..] = extents;
+        let past: Vec<i32> = (0..b).map(|n| (t.saturating_sub(s + 5 * n)) as i32).collect();
+        let bytes = Case { stored: [Stored::I8; 2], scales: true, ..Case::causal(extents, &past) };
+        check(&Case { soft_cap: Some(1.5), sinks: true, ..bytes.clone() });
+        check(&Case { mask: true, bias: Bias::Full, layout: Layout::Cache, window: Some(20), ..bytes.clone() });
     }
 }
 
@@ -379,6 +436,7 @@ fn the_lowest_bias_for_all_keys_is_a_bias() {
             q: Strided { at: x.as_ptr(), strides: [0; 5] },
             k: Strided { at: Elements::F32(x.as_ptr()), strides: [0, 0, 1, 1] },
             v: Strided { at: Elements::F32(v.as_ptr()), strides: [0, 0, 1, 1] },
+            scales: None,
             out: Strided { at: &mut y, strides: [0; 5] },
             past: None,
             mask: None,

@@ -11,7 +11,7 @@ use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::dots::{self, Dots, Key};
-use super::softmax::{Rescale, Shaping, Weigh};
+use super::softmax::{Rescale, Scales, Shaping, Weigh};
 use super::source::{Rows, Soon, Source};
 use super::state::State;
 use super::{Attention, Elements};
@@ -50,7 +50,7 @@ pub(super) struct Room<'a> {
     scores: &'a mut [f32],
     bias: &'a mut [f32],
     rescale: &'a mut [f32],
-    /// Copies of keys whose elements are apart, or of half precision where many queries see them.
+    /// Copies of keys whose elements are apart, or of fewer bits where many queries see them.
     keys: &'a mut [f32],
     /// Copies of values whose elements are apart, or of their ragged columns.
     values: &'a mut [f32],
@@ -259,6 +259,7 @@ impl Tile<'_> {
             isa.run(Weigh {
                 scores: &mut room.scores[..keys.len() * LANES],
                 shaping,
+                scales: self.scales(1, keys.start),
                 queries: rows.len(),
                 largest: &mut state.largest[rows.start..][..LANES],
                 total: &mut state.total[rows.start..][..LANES],
@@ -319,6 +320,7 @@ impl Tile<'_> {
                 .multiply(self.attention.isa),
                 Elements::F32(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
                 Elements::F16(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
+                Elements::I8(at) => self.score_few(part, Rows { at: at.add(skipped), stride, width }, room),
             }
         }
     }
@@ -362,6 +364,13 @@ impl Tile<'_> {
         }
     }
 
+    /// Scales of keys (0) or of values (1) from a key on.
+    fn scales(&self, of: usize, key: usize) -> Option<Scales> {
+        let scales = &self.attention.scales.as_ref()?[of];
+        let at = scales.at.wrapping_add(scales.offset([self.batch, self.head, key]));
+        Some(Scales { at, stride: scales.strides[2] })
+    }
+
     /// What is done to the scores of a part.
     ///
     /// # Safety
@@ -378,6 +387,7 @@ impl Tile<'_> {
         };
         let is_ragged = keys.start < last.start || keys.end > first.end;
         Shaping {
+            scales: self.scales(0, keys.start),
             cap: soft_cap.map(|cap| cap * LOG2_E),
             bias: has_bias.map(|_| bias),
             mask,

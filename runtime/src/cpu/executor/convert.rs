@@ -48,6 +48,10 @@ pub(super) unsafe fn store(dtype: DType, values: &[f32], to: *mut u8, step: usiz
             DType::F64 => write(values, to, step, f64::from),
             DType::I64 => write(values, to, step, |x| x as i64),
             DType::I32 => write(values, to, step, |x| x as i32),
+            DType::I8 if is_dense => {
+                let to = std::slice::from_raw_parts_mut(to.cast::<i8>(), values.len());
+                to.iter_mut().zip(values).for_each(|(to, &x)| *to = x as i8);
+            }
             DType::I8 => write(values, to, step, |x| x as i8),
             DType::U8 => write(values, to, step, |x| x as u8),
             DType::Bool => write(values, to, step, |x| u8::from(x != 0.0)),

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use castiron_ir::DType;
+
 use super::measure::Part;
 use super::operand::{Address, IndexOperand};
 use super::recurrence::{LinearAttentionKernel, SelectiveScanKernel};
@@ -136,14 +138,18 @@ pub(super) type Span<const N: usize> = (Address, [usize; N]);
 #[derive(Debug)]
 pub(super) struct Keys {
     pub span: Span<4>,
-    /// Whether they are f16 instead of f32.
-    pub is_half: bool,
+    /// f32, or what is widened as it is read.
+    pub dtype: DType,
 }
 
 impl Keys {
     fn elements(&self, run: &Run<'_>) -> Strided<Elements, 4> {
         let at = self.span.0.pointer(run).cast_const();
-        let at = if self.is_half { Elements::F16(at.cast()) } else { Elements::F32(at.cast()) };
+        let at = match self.dtype {
+            DType::F16 => Elements::F16(at.cast()),
+            DType::I8 => Elements::I8(at.cast()),
+            _ => Elements::F32(at.cast()),
+        };
         Strided { at, strides: self.span.1 }
     }
 }
@@ -156,6 +162,7 @@ pub(super) struct AttentionKernel {
     pub q: Span<5>,
     pub k: Keys,
     pub v: Keys,
+    pub scales: Option<[Span<3>; 2]>,
     pub out: Span<5>,
     pub past: Option<Span<1>>,
     pub mask: Option<Span<2>>,
@@ -391,6 +398,7 @@ impl AttentionKernel {
             q: read(run, &self.q),
             k: self.k.elements(run),
             v: self.v.elements(run),
+            scales: self.scales.as_ref().map(|scales| scales.each_ref().map(|span| read(run, span))),
             out: Strided { at: self.out.0.pointer(run).cast(), strides: self.out.1 },
             past: self.past.as_ref().map(|span| read(run, span)),
             mask: self.mask.as_ref().map(|span| read(run, span)),

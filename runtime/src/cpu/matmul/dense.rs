@@ -79,6 +79,7 @@ impl Kernel for Widen<'_> {
                         Right::F32(p) => s.load(p.add(at)),
                         Right::F16(p) => s.load_f16(p.add(at).cast::<f16>().cast()),
                         Right::BF16(p) => s.load_bf16(p.add(at).cast::<bf16>().cast()),
+                        Right::I8(p) => s.load_i8(p.add(at)),
                     };
                     s.store(out.as_mut_ptr(), x);
                 }

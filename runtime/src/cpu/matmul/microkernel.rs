@@ -102,6 +102,8 @@ pub(crate) enum Right {
     F16(*const f16),
     /// bfloat16.
     BF16(*const bf16),
+    /// Signed bytes; the rows of `A` are adjacent.
+    I8(*const i8),
 }
 
 /// Where sums go.
@@ -207,6 +209,7 @@ impl Block {
                 Right::F16(right) if self.left.step != 1 => self.tile::<f16, Down, N>(isa, right),
                 Right::F16(right) => self.tile::<f16, Across, N>(isa, right),
                 Right::BF16(right) => self.tile::<bf16, Across, N>(isa, right),
+                Right::I8(right) => self.tile::<i8, Down, N>(isa, right),
             }
         }
     }
@@ -243,6 +246,7 @@ impl Right {
             Right::F32(p) => Right::F32(p.wrapping_add(elements)),
             Right::F16(p) => Right::F16(p.wrapping_add(elements)),
             Right::BF16(p) => Right::BF16(p.wrapping_add(elements)),
+            Right::I8(p) => Right::I8(p.wrapping_add(elements)),
         }
     }
 }
@@ -274,6 +278,7 @@ weight! {
     f32: load;
     f16: load_f16;
     bf16: load_bf16;
+    i8: load_i8;
 }
 
 /// A tile of `R` rows by `N` vectors, with `U` sums for each element, to be combined at the end.

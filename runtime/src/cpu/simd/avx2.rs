@@ -123,6 +123,7 @@ impl Simd for Avx2 {
             let bytes = _mm_loadl_epi64(p.cast());
             _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bytes, bytes))
         };
+        load_i8(p: *const i8) -> __m256 = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
         load_u8(p: *const u8) -> __m256 = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));
     }
 }

@@ -214,6 +214,11 @@ pub trait Simd: Copy {
     unsafe fn load_factors(self, p: *const i8) -> Self::Pairs;
     /// `total + factor · sum`, lane by lane; without a factor it is 1.
     fn add_pairs(self, total: Self::Ints, sum: Self::Pairs, factor: Option<Self::Pairs>) -> Self::Ints;
+    /// Signed bytes from memory, one for each lane, converted.
+    ///
+    /// # Safety
+    /// Reads as many bytes at `p`.
+    unsafe fn load_i8(self, p: *const i8) -> Self::Floats;
     /// Unsigned bytes from memory, one for each lane, converted.
     ///
     /// # Safety

@@ -211,6 +211,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Floats {
+        // SAFETY: the caller's contract.
+        unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
+    }
+
+    #[inline(always)]
     unsafe fn load_u8(self, p: *const u8) -> Floats {
         // SAFETY: the caller's contract.
         unsafe { p.cast::<[u8; LANES]>().read_unaligned() }.map(f32::from)

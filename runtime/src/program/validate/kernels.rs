@@ -119,6 +119,9 @@ impl KernelRules<'_> {
         self.view("q", &a.q, 5, Use::Operand)?;
         self.view("k", &a.k, 4, Use::Operand)?;
         self.view("v", &a.v, 4, Use::Operand)?;
+        for scale in a.scales.iter().flatten() {
+            self.view("the scales", scale, 3, Use::Operand)?;
+        }
         if let Some(bias) = &a.bias {
             self.view("the bias", bias, 5, Use::Operand)?;
         }

@@ -75,6 +75,9 @@ impl Binder<'_> {
         read("q", Some(&body.q), &[b, g, r, s, d])?;
         read("k", Some(&body.k), &[b, g, t, d])?;
         read("v", Some(&body.v), &[b, g, t, e])?;
+        for scale in body.scales.iter().flatten() {
+            read("the scales", Some(scale), &[b, g, t])?;
+        }
         read("the bias", body.bias.as_ref(), &over_scores)?;
         read("the sinks", body.sinks.as_ref(), &[b, g, r, s])?;
         read("the past", body.past.as_ref(), &[b])?;
@@ -88,6 +91,7 @@ impl Binder<'_> {
         let mut operands = operands.into_iter();
         let mut next = |is_there: bool| if is_there { operands.next() } else { None };
         let [q, k, v] = [next(true), next(true), next(true)];
+        let scales = body.scales.as_ref().map(|_| [next(true), next(true)]);
         let (bias, sinks) = (next(body.bias.is_some()), next(body.sinks.is_some()));
         let (past, mask) = (next(body.past.is_some()), next(body.mask.is_some()));
         let floats = Attention::shared_floats(&extents, self.workers);
@@ -98,6 +102,10 @@ impl Binder<'_> {
             q: self.required(q, label)?,
             k: self.keys(k, label)?,
             v: self.keys(v, label)?,
+            scales: match scales {
+                Some([k, v]) => Some([self.required(k, label)?, self.required(v, label)?]),
+                None => None,
+            },
             out: (self.element(&out), fixed(&out)),
             past: past.map(|(_, view, _)| (self.element(&view), fixed(&view))),
             mask: mask.map(|(_, view, _)| (self.element(&view), fixed(&view))),
@@ -117,13 +125,13 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// Keys or values of attention: f16 stays where it lies.
+    /// Keys or values of attention: f16 and bytes stay where they lie.
     fn keys(&mut self, operand: Option<(&str, FlatView, Vec<usize>)>, label: &str) -> Result<Keys, BindFault> {
         match operand {
-            Some((_, view, _)) if view.is_plain(DType::F16) => {
-                Ok(Keys { span: (self.element(&view), fixed(&view)), is_half: true })
+            Some((_, view, _)) if view.is_plain(DType::F16) || view.is_plain(DType::I8) => {
+                Ok(Keys { span: (self.element(&view), fixed(&view)), dtype: view.dtype })
             }
-            operand => Ok(Keys { span: self.required(operand, label)?, is_half: false }),
+            operand => Ok(Keys { span: self.required(operand, label)?, dtype: DType::F32 }),
         }
     }
 
