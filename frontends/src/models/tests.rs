@@ -85,11 +85,11 @@ fn a_config_without_architectures_is_the_base_model() {
 
 #[test]
 fn an_unknown_architecture_is_named_with_the_known_ones() {
-    let message = error(&with(&llama(), json!({"architectures": ["SpiralForCausalLM"]})), &Shapes::new());
-    assert!(message.starts_with("architecture `SpiralForCausalLM` is not known; the known families are "));
+    let message = error(&with(&llama(), json!({"architectures": ["NobodyForCausalLM"]})), &Shapes::new());
+    assert!(message.starts_with("architecture `NobodyForCausalLM` is not known; the known families are "));
     assert!(message.contains(", bert, ") && message.contains(", llama"), "{message}");
-    let message = error(&json!({"model_type": "spiral"}), &Shapes::new());
-    assert!(message.starts_with("architecture `spiral` is not known"), "{message}");
+    let message = error(&json!({"model_type": "nobody"}), &Shapes::new());
+    assert!(message.starts_with("architecture `nobody` is not known"), "{message}");
 }
 
 #[test]
