@@ -298,11 +298,12 @@ impl<'a> ConfigReader<'a> {
             "gelu" => UnaryOp::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => UnaryOp::GeluTanh,
             "relu" => UnaryOp::Relu,
+            "relu2" => UnaryOp::Relu2,
             "silu" | "swish" => UnaryOp::Silu,
             "tanh" => UnaryOp::Tanh,
             "sigmoid" => UnaryOp::Sigmoid,
             _ => {
-                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh or sigmoid";
+                let known = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, relu2, silu, swish, tanh or sigmoid";
                 return Err(self.invalid(key, known));
             }
         })

@@ -24,6 +24,7 @@ pub fn weight_expressions(region: &Region) -> Vec<bool> {
             | Op::Cast(_)
             | Op::Reduce(_)
             | Op::Norm(_)
+            | Op::StateSpace(_)
             | Op::Dot(_) => concrete() && node.operands.iter().all(|o| known[o.index()]),
             _ => false,
         };

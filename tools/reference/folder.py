@@ -4,6 +4,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,20 @@ def write_folder(case: Case, root: Path) -> int:
         folder.mkdir(parents=True)
         generator = np.random.default_rng([zlib.crc32(case.name.encode()), attempt])
         try:
-            case.write_checkpoint(folder, generator)
-            write_reference(case, folder, lambda: case.load(folder), generator)
+            # A case whose inputs are no texts writes its folder itself.
+            write = getattr(case, "write_folder", None) or partial(write_text_model, case)
+            write(folder, generator)
         except Unsuitable:
             continue
         make_readable(folder)
         return attempt
     raise RuntimeError(f"{case.name}: no suitable seed among {SEEDS}")
+
+
+def write_text_model(case: Case, folder: Path, generator: np.random.Generator) -> None:
+    """Write the checkpoint of a model of texts, and what it gives."""
+    case.write_checkpoint(folder, generator)
+    write_reference(case, folder, lambda: case.load(folder), generator)
 
 
 def make_readable(folder: Path) -> None:

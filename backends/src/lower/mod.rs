@@ -13,6 +13,7 @@
 //!  scan.rs         recurrences           state.rs      state that is replaced where it lies
 //!  axes.rs         the lanes and the row of a recurrence
 //!  align.rs        its step over these axes            top_k.rs   top_k clusters
+//!  fft_conv.rs     long convolutions
 //! ```
 
 mod align;
@@ -20,6 +21,7 @@ mod attention;
 mod axes;
 mod body;
 mod contraction;
+mod fft_conv;
 mod kernels;
 mod recurrence;
 mod region;

@@ -141,6 +141,7 @@ impl Lowering<'_> {
                         ClusterKind::Matmul => self.contraction(&body, &targets, steps)?,
                         ClusterKind::Attention => self.attention(&body, &targets[0], steps)?,
                         ClusterKind::TopK => self.top_k(&body, &targets, steps)?,
+                        ClusterKind::FftConv => self.fft_conv(&body, &targets[0], steps)?,
                         ClusterKind::Map | ClusterKind::Row => self.rows(&body, &targets, steps)?,
                     }
                 }

@@ -26,6 +26,7 @@ pub fn retype(entries: &mut [EntryProgram], weights: &[Weight]) {
             }
             KernelBody::Scan(scan) => each(&mut scan.operands, fix),
             KernelBody::TopK(top) => fix(&mut top.x),
+            KernelBody::FftConv(convolution) => fix(&mut convolution.k),
             // Its other operands are buffers.
             KernelBody::Attention(attention) => attention.sinks.iter_mut().for_each(fix),
         }

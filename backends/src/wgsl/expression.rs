@@ -138,6 +138,7 @@ fn unary(w: &mut Writer<'_>, op: UnaryOp, a: &str) -> String {
         UnaryOp::Reciprocal => format!("(1.0 / {a})"),
         UnaryOp::Not => format!("select(0.0, 1.0, {a} == 0.0)"),
         UnaryOp::Relu => format!("max({a}, 0.0)"),
+        UnaryOp::Relu2 => format!("(max({a}, 0.0) * max({a}, 0.0))"),
         // Absolute value, exponential, logarithm, root, floor, rounding to even and sign.
         _ => format!("{}({a})", op.name()),
     }

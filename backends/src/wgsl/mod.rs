@@ -10,7 +10,7 @@
 //!  blocks.rs      quantised ones                      library.rs     functions that WGSL lacks
 //!  product.rs     products of activations             validate.rs    naga's judgement
 //!  scan.rs        recurrences                        top_k.rs       the largest elements of rows
-//!  attention/     flash attention
+//!  attention/     flash attention                    fft_conv.rs    long convolutions
 //! ```
 //!
 //! What a shader can know when it is compiled stands in it as a number; extents come from a uniform
@@ -20,6 +20,7 @@ mod attention;
 mod blocks;
 mod expression;
 mod factor;
+mod fft_conv;
 mod fuse;
 mod library;
 mod matmul;
@@ -40,7 +41,7 @@ use castiron_runtime::program::gpu::{
     Choice, Condition, Dispatch, Features, GpuEntry, GpuProgram, GpuStage, Launch, Shader,
 };
 use castiron_runtime::program::{
-    AttentionKernel, EntryProgram, Kernel, KernelBody, Matmul, Program, Rows, Scan, Step, TopK, WeightForm,
+    AttentionKernel, EntryProgram, FftConv, Kernel, KernelBody, Matmul, Program, Rows, Scan, Step, TopK, WeightForm,
 };
 use castiron_runtime::weights::PackedMatrix;
 
@@ -209,6 +210,7 @@ impl<'a> Generator<'a> {
             KernelBody::Attention(attention) => self.attention(&named, attention),
             KernelBody::Scan(scan) => self.scan(&named, scan),
             KernelBody::TopK(top) => self.top_k(&named, top),
+            KernelBody::FftConv(convolution) => self.fft_conv(&named, convolution),
         }
     }
 
@@ -268,6 +270,27 @@ impl<'a> Generator<'a> {
             Ok(simple(Condition { features, ..Condition::default() }, vec![dispatch]))
         };
         variants.into_iter().map(each).collect()
+    }
+
+    fn fft_conv(&mut self, named: &Named<'_>, c: &FftConv) -> Result<Vec<Choice>, WgslFault> {
+        let mut choices = Vec::new();
+        for (condition, method) in fft_conv::methods(c) {
+            let mut part = |what: &str, write: fn(&mut Writer<'_>, &FftConv) -> _| {
+                let mut w = self.writer(named, Features::NONE);
+                let (grid, size) = write(&mut w, c)?;
+                self.finish(w, named, what, size, vec![grid])
+            };
+            choices.push(match method {
+                fft_conv::Method::Direct => simple(condition, vec![part("convolution", fft_conv::write_direct)?]),
+                fft_conv::Method::Segments => {
+                    let sequence = part("spectra_of_sequence", fft_conv::write_sequence)?;
+                    let kernel = part("spectra_of_kernel", fft_conv::write_kernel)?;
+                    let results = part("spectra_back", fft_conv::write_results)?;
+                    Choice { condition, scratch: fft_conv::scratch(c), dispatches: vec![sequence, kernel, results] }
+                }
+            });
+        }
+        Ok(choices)
     }
 
     /// The ways to compute a product; with a norm, those for one row, which it is applied to.

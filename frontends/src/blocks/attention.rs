@@ -146,7 +146,7 @@ impl ModelBuilder<'_> {
 
     /// Queries `[b, s, g, r, d]`, keys and values `[b, s, g, d]`, for `g` key heads with `r` queries each; and the
     /// gates of what the heads mix, like queries, if there are any.
-    fn projections(&self, x: &Value, attention: &Attention) -> ([Value; 3], Option<Value>) {
+    pub(super) fn projections(&self, x: &Value, attention: &Attention) -> ([Value; 3], Option<Value>) {
         let queries = &attention.heads * &attention.head_dim;
         let keys = &attention.kv_heads * &attention.head_dim;
         let (g, d) = (attention.kv_heads.value(), attention.head_dim.value());
@@ -212,7 +212,7 @@ impl ModelBuilder<'_> {
     }
 
     /// What the heads `[b, s, g, r, d]`, `[b, s, g, d]`, `[b, s, g, d]` see, `[b, s, g, r, d]`.
-    fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
+    pub(super) fn mixed_heads(&self, [q, k, v]: [&Value; 3], attention: &Attention) -> Value {
         let context = &self.context;
         let positions = attention.disentangled.as_ref().and_then(|d| self.position_scores([q, k], attention, d));
         let [mut k, mut v] = [k, v].map(|t| t.transpose(&[0, 2, 1, 3]));

@@ -25,6 +25,8 @@ pub struct Context {
     pub distances: Option<[Value; 2]>,
     /// How far keys are from queries, as rows of a table of biases: `i32[1,s,t]` or `i32[b,s,t]`.
     pub relative: Option<Value>,
+    /// What the first layer reads, `[b,s,n]`, for layers that read it again.
+    pub embedded: Option<Value>,
     /// What cross-attention sees.
     pub source: Option<Source>,
     /// What the first layer leaves to all others; it stands before any loop.
@@ -72,6 +74,7 @@ impl Context {
             .chain(&self.bias)
             .chain(self.distances.iter().flatten())
             .chain(&self.relative)
+            .chain(&self.embedded)
             .chain(rotary)
             .chain(source)
             .chain(self.of_first.get())
@@ -93,6 +96,7 @@ impl Context {
             bias: self.bias.as_ref().map(&mut next),
             distances: self.distances.as_ref().map(|rows| rows.each_ref().map(&mut next)),
             relative: self.relative.as_ref().map(&mut next),
+            embedded: self.embedded.as_ref().map(&mut next),
             rotary: self.rotary.iter().map(|t| RotaryTables { cos: next(&t.cos), sin: next(&t.sin), ..*t }).collect(),
             source: self
                 .source

@@ -5,8 +5,8 @@ use castiron_ir::{BuildError, Entry, Value};
 
 use super::encoder_decoder::last_place;
 use super::{
-    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, ModelBuilder, NamedNorm, Pooling, Rotary, Size,
-    Tokens,
+    Alibi, Embedding, FurtherInputs, Inventory, Layer, LinearKind, Mixer, ModelBuilder, NamedNorm, Pooling, Rotary,
+    Size, Tokens,
 };
 
 /// A causal model of token sequences: embeddings, layers, a norm, and a matrix of scores.
@@ -58,13 +58,24 @@ impl Scores {
     }
 }
 
-/// What classifies sequences: the layer `score`, without bias, on the last token that is no padding.
+/// What classifies sequences: the layer `score`, without bias, on one token of each row.
 #[derive(Clone, Debug)]
 pub struct SequenceHead {
     /// Number of labels.
     pub labels: Size,
-    /// Token that pads rows; nothing if no row is padded.
-    pub pad: Option<u32>,
+    /// Which token.
+    pub token: Classified,
+}
+
+/// The token by which a row is classified.
+#[derive(Clone, Copy, Debug)]
+pub enum Classified {
+    /// The last one.
+    Last,
+    /// The last one that is not this.
+    LastOther(u32),
+    /// The one before the first that is this, or the last one where none is or the first one is.
+    BeforeFirst(u32),
 }
 
 impl Decoder {
@@ -75,6 +86,9 @@ impl Decoder {
             m.context.bias = Some(m.alibi(alibi));
         }
         let x = m.embedded(&self.prefix, &self.embedding, tokens);
+        if self.layers.iter().any(|layer| matches!(layer.mixer.1, Mixer::Shared(_))) {
+            m.context.embedded = Some(x.clone());
+        }
         m.scope(&self.prefix).layers(self.layers_name, &self.layers, &x, |m, layer, x| m.layer(x, layer))
     }
 
@@ -150,7 +164,7 @@ impl Decoder {
         let forward = ModelBuilder::entry("forward", tensors, |m| {
             let (m, tokens) = m.whole_sequence();
             let x =
-                self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&last_token(&tokens, head.pad)]);
+                self.layers(&m, &tokens).apply(Gather { axis: 1, batch: Some(1) }, &[&classified(&tokens, head.token)]);
             let x = self.normalised(&m, &x);
             vec![("logits", m.linear("score", &x, [&self.embedding.width, &head.labels], LinearKind::PLAIN))]
         })?;
@@ -158,13 +172,21 @@ impl Decoder {
     }
 }
 
-/// Place of the last token of each row that does not pad, `i32[b]`.
-fn last_token(tokens: &Tokens, pad: Option<u32>) -> Value {
-    match pad {
-        Some(pad) => last_place(&tokens.ids, BinaryOp::Ne, pad),
-        None => {
-            let place = tokens.ids.builder().iota([tokens.ids.dim(0), tokens.ids.dim(1)], 1);
-            place.reduce(ReduceKind::Max, &[1]).reshape([tokens.ids.dim(0)])
+/// Place of the token by which each row is classified, `i32[b]`.
+fn classified(tokens: &Tokens, token: Classified) -> Value {
+    let ids = &tokens.ids;
+    let place = ids.builder().iota([ids.dim(0), ids.dim(1)], 1);
+    let last = || place.reduce(ReduceKind::Max, &[1]).reshape([ids.dim(0)]);
+    match token {
+        Classified::LastOther(pad) => last_place(ids, BinaryOp::Ne, pad),
+        Classified::Last => last(),
+        Classified::BeforeFirst(pad) => {
+            let is_pad = ids.binary(BinaryOp::Eq, &ids.constant(pad.into()));
+            let before = is_pad.select(&(&place - 1.0), &place.constant(i32::MAX.into()));
+            let first = before.reduce(ReduceKind::Min, &[1]).reshape([ids.dim(0)]);
+            // Where padding comes first, -1 is the last place.
+            let is_none = first.binary(BinaryOp::Lt, &first.constant(0.0));
+            is_none.select(&last(), &first).binary(BinaryOp::Min, &last())
         }
     }
 }

@@ -164,22 +164,52 @@ impl ModelBuilder<'_> {
 
     /// A gated perceptron.
     pub fn gated_mlp(&self, name: &str, x: &Value, mlp: &GatedMlp) -> Value {
-        let (m, width, inner) = (self.scope(name), &mlp.width, &mlp.inner);
+        let m = self.scope(name);
+        let operands = m.gate_operands(x, mlp);
+        let op = op::GatedMlp { activation: mlp.activation };
+        let gated = m.expand("gated_mlp", &op, &operands.iter().collect::<Vec<_>>());
+        m.linear(mlp.down, &gated, [&mlp.inner, &mlp.width], LinearKind::with_bias(mlp.bias))
+    }
+
+    /// A gated perceptron with factors of the gate, before its activation, and of the result.
+    pub(super) fn scaled_mlp(&self, name: &str, x: &Value, mlp: &GatedMlp, [of_gate, of_result]: [f64; 2]) -> Value {
+        let m = self.scope(name);
+        let [gate, up] = m.gate_and_up(x, mlp);
+        let gated = (gate * of_gate).unary(mlp.activation) * up;
+        m.linear(mlp.down, &gated, [&mlp.inner, &mlp.width], LinearKind::with_bias(mlp.bias)) * of_result
+    }
+
+    /// A gated perceptron in the scope, with something added to gate and up.
+    pub(super) fn adapted_mlp(&self, x: &Value, mlp: &GatedMlp, [to_gate, to_up]: &[Value; 2]) -> Value {
+        let [gate, up] = self.gate_and_up(x, mlp);
+        let gated = (gate + to_gate).unary(mlp.activation) * (up + to_up);
+        self.linear(mlp.down, &gated, [&mlp.inner, &mlp.width], LinearKind::with_bias(mlp.bias))
+    }
+
+    fn gate_and_up(&self, x: &Value, mlp: &GatedMlp) -> [Value; 2] {
+        let operands = self.gate_operands(x, mlp);
+        [0, 1].map(|j| {
+            let product = x.linear(&operands[1 + j]);
+            operands.get(3 + j).iter().fold(product, |product, &bias| product + bias)
+        })
+    }
+
+    /// What the op [`op::GatedMlp`] takes: `x`, the matrices of gate and up, and their biases if they have any.
+    fn gate_operands(&self, x: &Value, mlp: &GatedMlp) -> Vec<Value> {
+        let (width, inner) = (&mlp.width, &mlp.inner);
         let mut operands = vec![x.clone()];
         match mlp.gate {
             Gate::Separate(names) => {
-                operands.extend(names.map(|name| m.scope(name).param("weight", &[inner, width])));
-                operands.extend(names.iter().filter(|_| mlp.bias).map(|name| m.scope(name).param("bias", &[inner])));
+                operands.extend(names.map(|name| self.scope(name).param("weight", &[inner, width])));
+                operands.extend(names.iter().filter(|_| mlp.bias).map(|name| self.scope(name).param("bias", &[inner])));
             }
             Gate::Joint(name) => {
-                let (joint, n) = (m.scope(name), inner.value());
+                let (joint, n) = (self.scope(name), inner.value());
                 let halves = |t: &Value| [t.slice(0, 0, n), t.slice(0, n, 2 * n)];
                 operands.extend(halves(&joint.param("weight", &[&(inner * 2), width])));
                 operands.extend(mlp.bias.then(|| halves(&joint.param("bias", &[&(inner * 2)]))).into_iter().flatten());
             }
         }
-        let op = op::GatedMlp { activation: mlp.activation };
-        let gated = m.expand("gated_mlp", &op, &operands.iter().collect::<Vec<_>>());
-        m.linear(mlp.down, &gated, [inner, width], LinearKind::with_bias(mlp.bias))
+        operands
     }
 }

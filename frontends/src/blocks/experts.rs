@@ -22,6 +22,19 @@ pub struct Experts {
     pub tensors: ExpertTensors,
     /// The expert that all tokens take.
     pub shared: Option<SharedExpert>,
+    /// What experts read and give instead of the model's vectors.
+    pub latent: Option<ExpertLatent>,
+}
+
+/// Narrow vectors that experts read and give, and the layers before and after them (Nemotron-H).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertLatent {
+    /// Names of the layers.
+    pub layers: [&'static str; 2],
+    /// Kind of the layers.
+    pub linear: LinearKind,
+    /// Width of the vectors.
+    pub width: Size,
 }
 
 /// A linear layer that gives a score for each expert, and what becomes of the scores.
@@ -76,6 +89,8 @@ pub enum Gating {
         /// Bound.
         limit: f64,
     },
+    /// `act(u)`, without a gate.
+    None(UnaryOp),
 }
 
 /// Names of the experts' weights; where a checkpoint has `experts.gate_proj.weight: [experts, inner, width]`, that and
@@ -91,6 +106,9 @@ pub enum ExpertTensors {
     /// All experts in two tensors, `[experts, width, 2·inner]`, gate and input taking turns, and
     /// `[experts, inner, width]`; with biases, whose names end in `_bias`.
     Alternating([&'static str; 2]),
+    /// For each expert the layers `experts.{e}.NAME`, one without a gate and one after it. Checkpoints may hold
+    /// `experts.NAME: [experts, ..]` instead.
+    Ungated([&'static str; 2]),
 }
 
 /// An expert for all tokens.
@@ -114,20 +132,26 @@ impl ModelBuilder<'_> {
         let m = self.scope(name);
         let (weights, chosen) = m.routed(x, experts);
         let layers = m.expert_layers(experts);
+        let Experts { width, latent, .. } = experts;
+        let read = match latent {
+            Some(latent) => m.linear(latent.layers[0], x, [width, &latent.width], latent.linear),
+            None => x.clone(),
+        };
         let product = |x: &Value, (stack, bias): &(Value, Option<Value>), shared: usize| {
             let y = x.chosen_linear(&stack.gather(0, &chosen), shared);
             bias.iter().fold(y, |y, bias| y + bias.gather(0, &chosen))
         };
-        let inner = experts.inner.value();
-        let both = product(x, &layers.inner, 2);
-        let [gate, up] = [(0, inner), (inner, 2 * inner)].map(|(start, end)| both.slice(3, start, end));
-        let y = product(&experts.gating.apply(&gate, &up), &layers.outer, 3);
+        let inner = experts.gating.apply(&product(&read, &layers.inner, 2), experts.inner.value());
+        let y = product(&inner, &layers.outer, 3);
         let k = experts.router.chosen;
         let weighted = y * weights.reshape([x.dim(0), x.dim(1), k.into(), 1.into()]);
-        let each = (0..k).map(|j| weighted.slice(2, j, j + 1).reshape(x.ty().shape));
-        let sum = each.reduce(|a, b| a + b).unwrap_or_else(|| x.clone());
+        let each = (0..k).map(|j| weighted.slice(2, j, j + 1).reshape(read.ty().shape));
+        let mut sum = each.reduce(|a, b| a + b).unwrap_or_else(|| read.clone());
+        if let Some(latent) = latent {
+            sum = m.linear(latent.layers[1], &sum, [&latent.width, width], latent.linear);
+        }
         match &experts.shared {
-            Some(shared) => sum + m.shared_expert(x, shared, &experts.width),
+            Some(shared) => sum + m.shared_expert(x, shared, width),
             None => sum,
         }
     }
@@ -174,17 +198,17 @@ impl ModelBuilder<'_> {
     }
 
     fn expert_layers(&self, experts: &Experts) -> ExpertLayers {
-        let Experts { width, inner, count, .. } = experts;
+        let Experts { inner, count, .. } = experts;
+        let width = experts.latent.as_ref().map_or(&experts.width, |latent| &latent.width);
         if self.has("experts.gate_proj.weight") {
             return self.separate_layers(experts);
         }
         let both = &(inner * 2);
         let stack = |name: &str, shape: [&Size; 2]| self.param(name, &[count, shape[0], shape[1]]);
+        let each =
+            |name: &str, shape: [&Size; 2]| self.param_stack(&format!("experts.{{e}}.{name}.weight"), count, &shape);
         match experts.tensors {
             ExpertTensors::Each([gate, up, down]) if !self.has("experts.gate_up_proj") => {
-                let each = |name: &str, shape: [&Size; 2]| {
-                    self.param_stack(&format!("experts.{{e}}.{name}.weight"), count, &shape)
-                };
                 let [gate, up] = [gate, up].map(|name| each(name, [inner, width]));
                 let gate_up = self.builder.apply(Concat { axis: 1 }, &[&gate, &up]);
                 ExpertLayers { inner: (gate_up, None), outer: (each(down, [width, inner]), None) }
@@ -197,6 +221,13 @@ impl ModelBuilder<'_> {
                 inner: (stack(gate_up, [both, width]), None),
                 outer: (stack(down, [width, inner]), None),
             },
+            ExpertTensors::Ungated(names) => {
+                let [up, down] = [(names[0], [inner, width]), (names[1], [width, inner])].map(|(name, shape)| {
+                    let stacked = format!("experts.{name}");
+                    if self.has(&stacked) { stack(&stacked, shape) } else { each(name, shape) }
+                });
+                ExpertLayers { inner: (up, None), outer: (down, None) }
+            }
             ExpertTensors::Alternating([gate_up, down]) => {
                 let bias = |name: &str, size| self.param(&format!("{name}_bias"), &[count, size]);
                 let rows = |name: &str, shape| stack(name, shape).transpose(&[0, 2, 1]);
@@ -232,13 +263,19 @@ fn in_halves(x: &Value, extent: &Size) -> Value {
 }
 
 impl Gating {
-    fn apply(self, gate: &Value, up: &Value) -> Value {
+    /// What an expert's last layer reads of what its first gives, `[b, s, k, ..]`: gates and inputs, `inner` of each,
+    /// or inputs alone.
+    fn apply(self, given: &Value, inner: usize) -> Value {
+        let halves = || [0, inner].map(|start| given.slice(3, start, start + inner));
         match self {
-            Gating::Plain(activation) => gate.unary(activation) * up,
+            Gating::None(activation) => given.unary(activation),
+            Gating::Plain(activation) => {
+                let [gate, up] = halves();
+                gate.unary(activation) * up
+            }
             Gating::Clamped { alpha, limit } => {
-                let at_most = |x: &Value| x.binary(BinaryOp::Min, &x.constant(limit));
-                let gate = at_most(gate);
-                let up = at_most(up).binary(BinaryOp::Max, &up.constant(-limit));
+                let [gate, up] = halves().map(|x| x.binary(BinaryOp::Min, &x.constant(limit)));
+                let up = up.binary(BinaryOp::Max, &up.constant(-limit));
                 (up + 1.0) * (&gate * (&gate * alpha).sigmoid())
             }
         }

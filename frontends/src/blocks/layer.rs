@@ -14,10 +14,14 @@ pub enum FeedForward {
     Plain(Mlp),
     /// A gate and two dense layers.
     Gated(GatedMlp),
-    /// A choice of gated perceptrons.
+    /// The same with factors of the gate, before its activation, and of the result.
+    Scaled(GatedMlp, [f64; 2]),
+    /// A choice of perceptrons.
     Experts(Box<Experts>),
     /// Two dense layers on a mixture of the token and the one before.
     ChannelMix(ChannelMix),
+    /// Several that read the same, whose results are added.
+    Sum(Vec<(&'static str, FeedForward)>),
     /// Nothing, not even a residual.
     None,
 }
@@ -171,8 +175,13 @@ impl ModelBuilder<'_> {
         Some(match kind {
             FeedForward::Plain(mlp) => self.mlp(name, x, mlp),
             FeedForward::Gated(mlp) => self.gated_mlp(name, x, mlp),
+            FeedForward::Scaled(mlp, factors) => self.scaled_mlp(name, x, mlp, *factors),
             FeedForward::Experts(experts) => self.experts(name, x, experts),
             FeedForward::ChannelMix(mix) => self.channel_mix(name, x, mix),
+            FeedForward::Sum(parts) => {
+                let m = self.scope(name);
+                return parts.iter().filter_map(|part| m.feed_forward(part, x)).reduce(|a, b| a + b);
+            }
             FeedForward::None => return None,
         })
     }

@@ -24,8 +24,17 @@ pub struct Mamba {
     pub conv_bias: bool,
     /// Kind of the first and last layer.
     pub linear: LinearKind,
-    /// Epsilon of norms without weights of the time step, B and C, if there are any (Falcon-Mamba).
-    pub inner_norms: Option<f64>,
+    /// Norms of the time step, B and C, if there are any.
+    pub inner_norms: Option<InnerNorms>,
+}
+
+/// Root mean square norms of the time step, B and C, before they are used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InnerNorms {
+    /// Epsilon.
+    pub eps: f64,
+    /// Names of those with weights (Jamba); without names they have none (Falcon-Mamba).
+    pub names: Option<[&'static str; 3]>,
 }
 
 impl ModelBuilder<'_> {
@@ -40,26 +49,28 @@ impl ModelBuilder<'_> {
         let u = m.without_padding(&u.unary(mamba.activation));
         let selected = &mamba.rank + &(&mamba.state * 2);
         let selected = m.linear("x_proj", &u, [&mamba.inner, &selected], LinearKind::PLAIN);
-        let part = |start: usize, end: usize| {
-            let part = selected.slice(2, start, end);
-            match mamba.inner_norms {
-                Some(eps) => m.unweighted_norm(&part, &Norm::rms(&mamba.state, eps)),
+        let part = |j: usize, start: usize, width: &Size| {
+            let part = selected.slice(2, start, start + width.value());
+            match &mamba.inner_norms {
+                Some(InnerNorms { eps, names: Some(names) }) => m.norm(names[j], &part, &Norm::rms(width, *eps)),
+                Some(InnerNorms { eps, names: None }) => m.unweighted_norm(&part, &Norm::rms(width, *eps)),
                 None => part,
             }
         };
-        let (delta, b, c) = (part(0, r), part(r, r + n), part(r + n, r + 2 * n));
+        let (delta, b) = (part(0, 0, &mamba.rank), part(1, r, &mamba.state));
+        let c = part(2, r + n, &mamba.state);
         let delta = m.linear("dt_proj", &delta, [&mamba.rank, &mamba.inner], LinearKind::BIASED);
         // Padding leaves the state as it is.
         let delta = m.without_padding(&delta.unary(UnaryOp::Softplus));
         let a = m.param("A_log", &[&mamba.inner, &mamba.state]).unary(UnaryOp::Exp).unary(UnaryOp::Neg);
-        let y = m.selective_scan([&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
+        let y = m.selective_scan("state", [&u, &delta, &b, &c], &a) + u * m.param("D", &[&mamba.inner]);
         m.linear("out_proj", &(y * z.unary(UnaryOp::Silu)), [&mamba.inner, &mamba.width], mamba.linear)
     }
 
-    fn selective_scan(&self, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {
-        let initial = self.recurrent("state", Type::new(DType::F32, [u.dim(0), a.dim(0), a.dim(1)]));
+    pub(super) fn selective_scan(&self, name: &str, [u, delta, b, c]: [&Value; 4], a: &Value) -> Value {
+        let initial = self.recurrent(name, Type::new(DType::F32, [u.dim(0), a.dim(0), a.dim(1)]));
         let results = self.expand_all("selective_scan", &SelectiveScan {}, &[&initial, u, delta, b, c, a]);
-        self.remember("state", &results[0]);
+        self.remember(name, &results[0]);
         results[1].clone()
     }
 }

@@ -3,8 +3,8 @@
 use castiron_ir::Value;
 
 use super::{
-    Attention, GatedDelta, Griffin, Lightning, Mamba, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6, Rwkv7,
-    ShortConvolution,
+    Attention, GatedDelta, Griffin, Hyena, Lightning, Mamba, Mamba2, Mlstm, ModelBuilder, Retention, Rwkv4, Rwkv6,
+    Rwkv7, Shared, ShortConvolution, Size,
 };
 
 /// A way to mix tokens, each in a file of its own.
@@ -32,8 +32,29 @@ pub enum Mixer {
     Rwkv6(Rwkv6),
     /// RWKV-7's delta rule.
     Rwkv7(Rwkv7),
+    /// Selective state spaces in so many heads.
+    MambaHeads(Mamba, Size),
+    /// A state space with heads.
+    Mamba2(Mamba2),
+    /// A mixer that also reads what layers shared by several places make of its input.
+    Shared(Box<Shared>),
+    /// Several side by side, whose results are added.
+    Sum(Vec<Branch>),
+    /// Long filters with gates.
+    Hyena(Hyena),
     /// Nothing, not even a residual.
     None,
+}
+
+/// One of several mixers of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Branch {
+    /// Its name and kind.
+    pub mixer: (&'static str, Mixer),
+    /// Factor of what it reads.
+    pub input: f64,
+    /// Factor of what it gives.
+    pub output: f64,
 }
 
 impl From<Attention> for Mixer {
@@ -51,6 +72,18 @@ impl From<GatedDelta> for Mixer {
 impl From<Mamba> for Mixer {
     fn from(mamba: Mamba) -> Mixer {
         Mixer::Mamba(mamba)
+    }
+}
+
+impl From<Hyena> for Mixer {
+    fn from(hyena: Hyena) -> Mixer {
+        Mixer::Hyena(hyena)
+    }
+}
+
+impl From<Mamba2> for Mixer {
+    fn from(mamba: Mamba2) -> Mixer {
+        Mixer::Mamba2(mamba)
     }
 }
 
@@ -100,6 +133,16 @@ impl ModelBuilder<'_> {
             Mixer::Rwkv4(rwkv4) => self.rwkv4(name, x, rwkv4),
             Mixer::Rwkv6(rwkv6) => self.rwkv6(name, x, rwkv6),
             Mixer::Rwkv7(rwkv7) => self.rwkv7(name, x, rwkv7),
+            Mixer::MambaHeads(mamba, heads) => self.mamba_heads(name, x, mamba, heads),
+            Mixer::Mamba2(mamba) => self.mamba2(name, x, mamba),
+            Mixer::Shared(shared) => return self.scope(name).shared(x, shared),
+            Mixer::Sum(branches) => {
+                let m = self.scope(name);
+                let times = |x: &Value, factor: f64| if factor == 1.0 { x.clone() } else { x * factor };
+                let branch = |b: &Branch| m.mixer(&b.mixer, &times(x, b.input)).map(|y| times(&y, b.output));
+                return branches.iter().filter_map(branch).reduce(|a, b| a + b);
+            }
+            Mixer::Hyena(hyena) => self.hyena(name, x, hyena),
             Mixer::None => return None,
         })
     }

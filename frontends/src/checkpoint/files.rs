@@ -49,7 +49,32 @@ pub(super) fn optional_list(path: &Path) -> Result<Option<Vec<Map<String, Value>
 }
 
 fn parse<T: for<'de> serde::Deserialize<'de>>(path: &Path, text: &[u8]) -> Result<T, CheckpointError> {
-    serde_json::from_slice(text).map_err(|e| CheckpointError::Json { path: path.to_owned(), message: e.to_string() })
+    let parsed = serde_json::from_slice(text).or_else(|error| match standard(text) {
+        Some(text) => serde_json::from_slice(&text),
+        None => Err(error),
+    });
+    parsed.map_err(|e| CheckpointError::Json { path: path.to_owned(), message: e.to_string() })
+}
+
+/// JSON in which numbers that JSON lacks, and that Python writes nonetheless, are objects, as newer versions of
+/// transformers write them: `{"__float__": "Infinity"}`. Nothing if there are no such numbers.
+fn standard(text: &[u8]) -> Option<Vec<u8>> {
+    const LACKING: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    let mut out = Vec::with_capacity(text.len());
+    let (mut at, mut in_string, mut found) = (0, false, false);
+    while let Some(&byte) = text.get(at) {
+        let number = LACKING.iter().find(|number| !in_string && text[at..].starts_with(number.as_bytes()));
+        if let Some(number) = number {
+            out.extend_from_slice(format!("{{\"__float__\":\"{number}\"}}").as_bytes());
+            (at, found) = (at + number.len(), true);
+            continue;
+        }
+        in_string ^= byte == b'"';
+        let width = if in_string && byte == b'\\' { 2 } else { 1 };
+        out.extend_from_slice(&text[at..text.len().min(at + width)]);
+        at += width;
+    }
+    found.then_some(out)
 }
 
 /// An error about what a file says.

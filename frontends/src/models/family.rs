@@ -3,7 +3,9 @@
 use castiron_ir::{Entry, Task};
 
 use super::ModelError;
-use crate::blocks::{Decoder, Encoder, EncoderDecoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Shift, Size};
+use crate::blocks::{
+    Classified, Decoder, Encoder, EncoderDecoder, Growth, Inventory, Pooling, Rotary, SequenceHead, Shift, Size,
+};
 use crate::config::{ConfigError, ConfigReader};
 
 /// What stands on top of the layers.
@@ -78,7 +80,8 @@ impl Request<'_> {
             Head::LanguageModel => model.language_model_entries(self.tensors)?,
             Head::Sequence => {
                 let pad = self.config.size_or_zero("pad_token_id")?;
-                let head = SequenceHead { labels: self.labels.clone(), pad: pad.map(|p| p as u32) };
+                let token = pad.map_or(Classified::Last, |pad| Classified::LastOther(pad as u32));
+                let head = SequenceHead { labels: self.labels.clone(), token };
                 model.sequence_entries(self.tensors, &head)?
             }
             _ => {

@@ -35,7 +35,8 @@ fn read_mixture(request: &Request<'_>) -> Result<Decoder, ModelError> {
     Ok(model)
 }
 
-fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
+/// Granite with dense perceptrons.
+pub(super) fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
     let factor = |key: &str| config.number(key).map(|factor| factor.unwrap_or(1.0));
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;

@@ -1,4 +1,4 @@
-//! Which layers see only what is near, and which have linear attention.
+//! What kind each layer is: which see only what is near, and which have linear attention.
 
 use serde_json::Value;
 
@@ -67,4 +67,19 @@ pub(super) fn second(
         Some(listed) => listed.iter().map(|&kind| kind == 1).collect(),
         None => (0..count).map(rule).collect(),
     })
+}
+
+/// What each layer is, by the list of names that a key holds; nothing if it holds none.
+///
+/// # Errors
+/// A list with another name.
+pub(super) fn named<T: Copy>(
+    config: &ConfigReader<'_>,
+    key: &str,
+    kinds: &[(&str, T)],
+) -> Result<Option<Vec<T>>, ConfigError> {
+    let count = config.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+    let names: Vec<&str> = kinds.iter().map(|&(name, _)| name).collect();
+    let listed = listed(config, key, count, &names)?;
+    Ok(listed.map(|listed| listed.iter().map(|&kind| kinds[kind].1).collect()))
 }

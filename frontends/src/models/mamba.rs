@@ -3,7 +3,7 @@
 
 use super::ModelError;
 use super::family::{Family, Head, Request};
-use crate::blocks::{Decoder, Embedding, Layer, LinearKind, Mamba, Norm, Scores, Size};
+use crate::blocks::{Decoder, Embedding, InnerNorms, Layer, LinearKind, Mamba, Norm, Scores, Size};
 
 pub(super) const MAMBA: Family = Family {
     model_type: "mamba",
@@ -22,23 +22,20 @@ pub(super) const FALCON: Family = Family {
     architectures: &[("FalconMambaModel", Head::None), ("FalconMambaForCausalLM", Head::LanguageModel)],
     build: |request| {
         let eps = request.config.positive("mixer_rms_eps")?.unwrap_or(1e-6);
-        request.decoder(&read(request, Some(eps))?)
+        request.decoder(&read(request, Some(InnerNorms { eps, names: None }))?)
     },
 };
 
-fn read(request: &Request<'_>, inner_norms: Option<f64>) -> Result<Decoder, ModelError> {
-    let (config, tensors) = (request.config, request.tensors);
+fn read(request: &Request<'_>, inner_norms: Option<InnerNorms>) -> Result<Decoder, ModelError> {
+    let config = request.config;
     config.disregard(INITIAL);
-    let (width, vocab) = (config.extent("hidden_size")?, config.extent("vocab_size")?);
-    let prefix = tensors.prefix("backbone.");
-    let tie = config.flag("tie_word_embeddings", true)?;
-    let (table, matrix) = tensors.tied(&format!("{prefix}embeddings.weight"), "lm_head.weight", tie);
+    let width = config.extent("hidden_size")?;
     let norm = Norm::rms(&width, config.positive("layer_norm_epsilon")?.unwrap_or(1e-5));
     let mamba = Mamba {
         width: width.clone(),
         inner: inner(request, &width)?,
         state: config.size("state_size")?.map_or_else(|| Size::new(16, "state_size"), |n| Size::new(n, "state_size")),
-        rank: rank(request, &width)?,
+        rank: rank(request, "time_step_rank", &width)?,
         taps: Size::new(config.size("conv_kernel")?.unwrap_or(4), "conv_kernel"),
         activation: config.activation("hidden_act", "silu")?,
         conv_bias: config.flag("use_conv_bias", true)?,
@@ -46,12 +43,28 @@ fn read(request: &Request<'_>, inner_norms: Option<f64>) -> Result<Decoder, Mode
         inner_norms,
     };
     let layer = Layer::mixer(("mixer", mamba), ("norm", norm.clone()));
+    let layers = vec![layer; config.layers("num_hidden_layers")?];
+    let tie = config.flag("tie_word_embeddings", true)?;
+    backbone(request, request.tensors.prefix("backbone."), tie, layers, norm)
+}
+
+/// A model without positions, of whose layers the names are Mamba's.
+pub(super) fn backbone(
+    request: &Request<'_>,
+    prefix: String,
+    tie: bool,
+    layers: Vec<Layer>,
+    norm: Norm,
+) -> Result<Decoder, ModelError> {
+    let vocab = request.config.extent("vocab_size")?;
+    let (table, matrix) = request.tensors.tied(&format!("{prefix}embeddings.weight"), "lm_head.weight", tie);
+    let width = norm.width.clone();
     Ok(Decoder {
         embedding: Embedding::plain(table, &vocab, &width),
         rotary: vec![],
         alibi: None,
         layers_name: "layers",
-        layers: vec![layer; config.layers("num_hidden_layers")?],
+        layers,
         final_norm: Some(("norm_f", norm)),
         projection: None,
         scores: Scores::plain(matrix),
@@ -63,7 +76,7 @@ fn read(request: &Request<'_>, inner_norms: Option<f64>) -> Result<Decoder, Mode
 }
 
 /// Keys that say how weights begin, or how the reference computes.
-const INITIAL: &[&str] = &[
+pub(super) const INITIAL: &[&str] = &[
     "layer_types",
     "rescale_prenorm_residual",
     "residual_in_fp32",
@@ -91,13 +104,11 @@ fn inner(request: &Request<'_>, width: &Size) -> Result<Size, ModelError> {
     Ok(Size::new(inner, "expand · hidden_size"))
 }
 
-/// `time_step_rank`: a number, or `auto` for a sixteenth of the width.
-fn rank(request: &Request<'_>, width: &Size) -> Result<Size, ModelError> {
-    match request.config.get("time_step_rank").and_then(|rank| rank.as_str()) {
-        Some("auto") => Ok(Size::new(width.value().div_ceil(16), "hidden_size / 16")),
-        _ => {
-            let rank = request.config.size("time_step_rank")?.unwrap_or(width.value().div_ceil(16));
-            Ok(Size::new(rank, "time_step_rank"))
-        }
+/// A number, or `auto` for a sixteenth of the width.
+pub(super) fn rank(request: &Request<'_>, key: &str, width: &Size) -> Result<Size, ModelError> {
+    let auto = Size::new(width.value().div_ceil(16), "hidden_size / 16");
+    match request.config.get(key).and_then(|rank| rank.as_str()) {
+        Some("auto") => Ok(auto),
+        _ => Ok(request.config.size(key)?.map_or(auto, |rank| Size::new(rank, key))),
     }
 }

@@ -1,6 +1,7 @@
 //! Architectures: one file for each family, and the table that finds them.
 
 mod albert;
+mod bamba;
 mod bart;
 mod bert;
 mod bloom;
@@ -12,6 +13,7 @@ mod description;
 mod distilbert;
 mod electra;
 mod falcon;
+mod falcon_h1;
 mod family;
 mod fla;
 mod gemma;
@@ -23,16 +25,22 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_hybrid;
+mod hybrid;
+mod hyenadna;
+mod jamba;
 mod kimi_linear;
 mod layer_types;
 mod lfm2;
 mod llama;
 mod mamba;
+mod mamba2;
 mod minimax;
 mod mistral;
 mod mixtral;
 mod modernbert;
 mod mpnet;
+mod nemotron_h;
 mod nomic_bert;
 mod olmo;
 mod olmo_hybrid;
@@ -50,12 +58,14 @@ mod rope;
 mod rwkv;
 mod rwkv4;
 mod rwkv_fla;
+mod s4;
 mod smollm3;
 mod sparse;
 mod stablelm;
 mod starcoder2;
 mod t5;
 mod xlstm;
+mod zamba;
 
 use std::collections::BTreeMap;
 
@@ -70,6 +80,7 @@ use family::{Family, Head, Request};
 /// Every family of architectures.
 const FAMILIES: &[&Family] = &[
     &albert::FAMILY,
+    &bamba::FAMILY,
     &bart::BART,
     &bart::MARIAN,
     &bart::MBART,
@@ -85,6 +96,7 @@ const FAMILIES: &[&Family] = &[
     &distilbert::FAMILY,
     &electra::FAMILY,
     &falcon::FAMILY,
+    &falcon_h1::FAMILY,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
@@ -98,10 +110,14 @@ const FAMILIES: &[&Family] = &[
     &gptj::FAMILY,
     &granite::FAMILY,
     &granite::MIXTURE,
+    &granite_hybrid::FAMILY,
+    &jamba::FAMILY,
     &lfm2::DENSE,
     &lfm2::MIXTURE,
     &kimi_linear::FAMILY,
+    &hyenadna::FAMILY,
     &llama::FAMILY,
+    &mamba2::FAMILY,
     &mamba::FALCON,
     &mamba::MAMBA,
     &minimax::FAMILY,
@@ -109,6 +125,7 @@ const FAMILIES: &[&Family] = &[
     &mixtral::FAMILY,
     &modernbert::FAMILY,
     &mpnet::FAMILY,
+    &nemotron_h::FAMILY,
     &nomic_bert::FAMILY,
     &olmo::OLMO2,
     &olmo::OLMO3,
@@ -133,6 +150,7 @@ const FAMILIES: &[&Family] = &[
     &rwkv::FIFTH,
     &rwkv::SEVENTH,
     &rwkv::SIXTH,
+    &s4::FAMILY,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
@@ -140,6 +158,8 @@ const FAMILIES: &[&Family] = &[
     &t5::T5,
     &t5::UMT5,
     &xlstm::FAMILY,
+    &zamba::FIRST,
+    &zamba::SECOND,
 ];
 
 /// A checkpoint that no builder can turn into a graph.

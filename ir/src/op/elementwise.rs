@@ -82,6 +82,8 @@ elementwise! {
         Not => "not", if x == 0.0 { 1.0 } else { 0.0 };
         /// `max(x, 0)`
         Relu => "relu", if x > 0.0 { x } else { 0.0 };
+        /// `max(x, 0)²`
+        Relu2 => "relu2", if x > 0.0 { x * x } else { 0.0 };
         /// `1 / (1 + e^-x)`
         Sigmoid => "sigmoid", 1.0 / (1.0 + (-x).exp());
         /// `x·σ(x)`

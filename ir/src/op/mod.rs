@@ -16,6 +16,7 @@ mod reduce;
 mod region;
 mod sequence;
 mod state;
+mod state_space;
 
 pub use contract::{ChosenAxes, Conv, Dot};
 pub use elementwise::{BinaryOp, UnaryOp};
@@ -28,6 +29,7 @@ pub use reduce::{Reduce, ReduceKind};
 pub use region::{Cluster, ClusterKind, Repeat, Scan};
 pub use sequence::{FftConv, LinearRecurrence};
 pub use state::{StateRead, StateUpdate, StateWrite};
+pub use state_space::{StatePart, StateSpace};
 
 use crate::graph::Region;
 use crate::interpret::{EvalError, Frame};
@@ -178,6 +180,7 @@ ops! {
     // Sequences
     LinearRecurrence = "linear_recurrence",
     FftConv = "fft_conv",
+    StateSpace = "state_space",
     // Regions
     Repeat = "repeat",
     Scan = "scan",

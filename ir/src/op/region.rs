@@ -200,6 +200,8 @@ named_enum! {
         Attention => "attention",
         /// The largest elements of rows.
         TopK => "top_k",
+        /// A convolution as long as the sequence.
+        FftConv => "fft_conv",
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `matmul` | one `dot` or `gated_mlp`, perhaps with a gather of its weights, then elementwise ops of its result's shape |
 //! | `attention` | one `attention` |
 //! | `top_k` | one `top_k` |
+//! | `fft_conv` | one `fft_conv`, perhaps with a weight as its kernel |
 //! | `row` | norms, softmax and reductions over the last axis, with elementwise neighbours of the same leading axes; then perhaps state updates |
 //! | `map` | elementwise ops of one shape, gathers; a rope; then perhaps a transpose and a state update or `pad`s |
 //!

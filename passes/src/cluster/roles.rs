@@ -43,7 +43,8 @@ fn role(region: &Region, node: &Node) -> Role {
         Op::Norm(_) | Op::Softmax(_) => kernel(ClusterKind::Row, true),
         Op::Reduce(reduce) => kernel(ClusterKind::Row, reduce.axes == [rank(0) - 1]),
         Op::TopK(_) => kernel(ClusterKind::TopK, false),
-        Op::LinearRecurrence(_) | Op::FftConv(_) => kernel(ClusterKind::Row, false),
+        Op::FftConv(_) => kernel(ClusterKind::FftConv, false),
+        Op::LinearRecurrence(_) => kernel(ClusterKind::Row, false),
         // Indices along the last axis would make every element an access of its own.
         Op::Gather(gather) => kernel(ClusterKind::Map, gather.axis + 1 < rank(0)),
         op => kernel(ClusterKind::Map, is_elementwise(op)),
@@ -64,7 +65,7 @@ pub fn is_elementwise(op: &Op) -> bool {
 pub fn is_cheap(op: &Op) -> bool {
     use UnaryOp::*;
     match op {
-        Op::Unary(f) => matches!(f.0, Neg | Abs | Sign | Not | Relu | Floor | Round),
+        Op::Unary(f) => matches!(f.0, Neg | Abs | Sign | Not | Relu | Relu2 | Floor | Round),
         Op::Binary(_) | Op::Select(_) | Op::Cast(_) => true,
         _ => false,
     }
@@ -77,6 +78,8 @@ pub fn needs_buffer(op: &Op, operand: usize) -> bool {
         // Sinks come last; kernels read them as a weight.
         Op::Attention(attention) => !attention.sinks || operand != attention.operands() - 1,
         Op::LinearRecurrence(_) | Op::TopK(_) => true,
+        // A weight may be the second.
+        Op::FftConv(_) => operand != 1,
         _ => false,
     }
 }

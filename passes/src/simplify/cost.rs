@@ -54,6 +54,7 @@ fn unary(f: UnaryOp) -> f64 {
     use UnaryOp::*;
     match f {
         Neg | Abs | Sign | Not | Relu | Floor | Round => 1.0,
+        Relu2 => 2.0,
         Sqrt | Reciprocal => 4.0,
         Rsqrt => 6.0,
         Exp => 8.0,

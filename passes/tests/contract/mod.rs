@@ -44,6 +44,9 @@ fn check_cluster(cluster: &Cluster) {
         ClusterKind::TopK => {
             assert_eq!((kernel.len(), count(|op| matches!(op, Op::TopK(_)))), (1, 1));
         }
+        ClusterKind::FftConv => {
+            assert_eq!((kernel.len(), count(|op| matches!(op, Op::FftConv(_)))), (1, 1));
+        }
         ClusterKind::Row | ClusterKind::Map if kernel.len() < 2 => {}
         ClusterKind::Row => kernel.iter().for_each(|n| assert!(is_row(&n.op, body.types_of(&n.operands)), "{n:?}")),
         ClusterKind::Map => kernel.iter().for_each(|n| assert!(is_map(&n.op), "{n:?}")),

@@ -4,7 +4,7 @@ use super::view::{Memory, Resolver};
 use super::{BindFault, check_row};
 use crate::program::row::Access;
 use crate::program::view::View;
-use crate::program::{AttentionKernel, Kernel, KernelBody, Matmul, Product, RowOperands, TopK};
+use crate::program::{AttentionKernel, FftConv, Kernel, KernelBody, Matmul, Product, RowOperands, TopK};
 
 /// Checks the addresses of a kernel against the memory they fall in, and that numbers up to `most`
 /// count the elements of its operands and the indices of its iteration space.
@@ -26,6 +26,7 @@ pub(crate) fn check(resolver: &Resolver<'_>, kernel: &Kernel, most: usize) -> Re
             if reach.space(&walk)? { reach.operands(&scan.operands, scan.carried, &walk) } else { Ok(()) }
         }
         KernelBody::TopK(top) => reach.top_k(top),
+        KernelBody::FftConv(convolution) => reach.fft_conv(convolution),
     }
 }
 
@@ -122,6 +123,25 @@ impl Reach<'_> {
             }
         }
         Ok(())
+    }
+
+    fn fft_conv(&self, c: &FftConv) -> Result<(), BindFault> {
+        let outer = self.resolver.dims(&c.space)?;
+        let [length, inputs, taps] = [&c.length, &c.inputs, &c.taps].map(|dim| self.resolver.dim(dim));
+        let over = |row: usize| -> Vec<usize> { outer.iter().copied().chain([row]).collect() };
+        let (over_u, over_k, over_out) = (over(inputs?), over(taps?), over(length?));
+        if !self.space(&over_out)? {
+            return Ok(());
+        }
+        if !self.space(&over_u)? || !self.space(&over_k)? {
+            return Err(BindFault::Empty("an operand of a convolution"));
+        }
+        self.view("the sequence", &c.u, &over_u)?;
+        self.view("the kernel", &c.k, &over_k)?;
+        if let (Some(past), Some(&rows)) = (&c.past, outer.first()) {
+            self.view("the past", past, &[rows])?;
+        }
+        self.view("the result", &c.out, &over_out)
     }
 
     fn attention(&self, body: &AttentionKernel) -> Result<(), BindFault> {

@@ -1,6 +1,7 @@
 //! CPU executor.
 
 pub mod attention;
+pub mod convolution;
 pub(crate) mod executor;
 pub mod isa;
 pub mod live;

@@ -22,7 +22,7 @@ mod sealed {
 macro_rules! plain {
     ($($ty:ty)*) => { $(impl sealed::Sealed for $ty {} impl Plain for $ty {})* };
 }
-plain!(f32 i32 i8 u64);
+plain!(f32 i32 i8 u64 rustfft::num_complex::Complex<f32>);
 
 impl Scratch {
     /// Alignment of each carved slice.

@@ -180,6 +180,8 @@ pub enum KernelBody {
     Scan(Scan),
     /// The largest elements of rows, in order.
     TopK(TopK),
+    /// A convolution as long as its operand.
+    FftConv(FftConv),
 }
 
 /// A row program at each index of the outer axes; the last axis is the row.
@@ -375,6 +377,28 @@ pub struct TopK {
     pub indices: Option<View>,
 }
 
+/// The op [`castiron_ir::op::FftConv`] on views: for each index of the outer axes
+/// `out_i = Σ_j k_{past + i - j} · u_j` over the places `j ≤ past + i` that have a tap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FftConv {
+    /// The outer axes.
+    pub space: Vec<Dim>,
+    /// Results of a row.
+    pub length: Dim,
+    /// Elements of a row of `u`.
+    pub inputs: Dim,
+    /// Elements of a row of `k`.
+    pub taps: Dim,
+    /// Over the outer axes, then `inputs`.
+    pub u: View,
+    /// Over the outer axes, then `taps`.
+    pub k: View,
+    /// Over the first outer axis, i32: `past + length` is at most `inputs`. Without it results begin at 0.
+    pub past: Option<View>,
+    /// Over the outer axes, then `length`.
+    pub out: View,
+}
+
 impl KernelBody {
     /// Name of the archetype.
     pub fn archetype(&self) -> &'static str {
@@ -386,6 +410,7 @@ impl KernelBody {
             KernelBody::Attention(_) => "attention",
             KernelBody::Scan(_) => "scan",
             KernelBody::TopK(_) => "top_k",
+            KernelBody::FftConv(_) => "fft_conv",
         }
     }
 
@@ -408,6 +433,7 @@ impl KernelBody {
             }
             KernelBody::Scan(s) => (s.operands.inputs.iter().collect(), s.operands.outputs.iter().collect()),
             KernelBody::TopK(t) => (vec![&t.x], t.values.iter().chain(&t.indices).collect()),
+            KernelBody::FftConv(c) => ([&c.u, &c.k].into_iter().chain(&c.past).collect(), vec![&c.out]),
         }
     }
 }

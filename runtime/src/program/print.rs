@@ -109,6 +109,20 @@ fn write_kernel(f: &mut Formatter<'_>, number: u32, kernel: &Kernel, indent: &st
             }
             write_operands(f, &s.operands, "carried", indent)
         }
+        KernelBody::FftConv(c) => {
+            writeln!(
+                f,
+                " over {}: {} results of {} elements with {} taps",
+                dims(&c.space),
+                c.length,
+                c.inputs,
+                c.taps
+            )?;
+            for (name, operand) in [("u", Some(&c.u)), ("k", Some(&c.k)), ("past", c.past.as_ref())] {
+                operand.map_or(Ok(()), |operand| writeln!(f, "{indent}    {name} = {}", view(operand)))?;
+            }
+            writeln!(f, "{indent}    {} = u ∗ k", view(&c.out))
+        }
         KernelBody::TopK(t) => {
             writeln!(f, " over {}: {} of {} in {}", dims(&t.space), t.k, t.n, view(&t.x))?;
             let results = [("elements", &t.values), ("indices", &t.indices)];

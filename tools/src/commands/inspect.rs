@@ -138,7 +138,7 @@ fn assembly(entry: &EntryProgram) -> Result<(), Box<dyn std::error::Error>> {
             KernelBody::Matmul(matmul) => &matmul.epilogue.program,
             KernelBody::Product(product) => &product.epilogue.program,
             KernelBody::Scan(scan) => &scan.operands.program,
-            KernelBody::Attention(_) | KernelBody::TopK(_) => continue,
+            KernelBody::Attention(_) | KernelBody::TopK(_) | KernelBody::FftConv(_) => continue,
         };
         let function = RowFunction::compile(program, Isa::detect())?;
         println!("; entry {}, kernel {number} {}\n{}", entry.name, kernel.label, function.disassemble());

@@ -111,7 +111,11 @@ pub(super) fn accesses(program: &Program, body: &KernelBody) -> [Vec<Access>; 2]
             found.writes.push(Access::new(&attention.out, &over(&[b, g, r, s, e]), Role::Row).turned(3));
         }
         // Whatever these read is looked at.
-        KernelBody::Matmul(_) | KernelBody::Product(_) | KernelBody::Scan(_) | KernelBody::TopK(_) => {
+        KernelBody::Matmul(_)
+        | KernelBody::Product(_)
+        | KernelBody::Scan(_)
+        | KernelBody::TopK(_)
+        | KernelBody::FftConv(_) => {
             let (reads, writes) = body.views();
             reads.into_iter().for_each(|view| found.read(view, &[], Role::Other, None));
             found.writes.extend(writes.into_iter().map(|view| Access::new(view, &[], Role::Row)));

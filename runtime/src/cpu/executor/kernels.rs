@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use castiron_ir::DType;
 
+use super::fft_conv::FftConvKernel;
 use super::measure::Part;
 use super::operand::{Address, IndexOperand};
 use super::recurrence::{LinearAttentionKernel, SelectiveScanKernel};
@@ -50,6 +51,7 @@ pub(super) enum BoundKernel {
     LinearAttention(Box<LinearAttentionKernel>),
     SelectiveScan(Box<SelectiveScanKernel>),
     TopK(TopKKernel),
+    FftConv(Box<FftConvKernel>),
     Blank(BlankKernel),
 }
 
@@ -193,6 +195,10 @@ impl BoundKernel {
             BoundKernel::LinearAttention(_) => "linear attention".to_owned(),
             BoundKernel::SelectiveScan(_) => "selective scan".to_owned(),
             BoundKernel::TopK(_) => "top_k".to_owned(),
+            BoundKernel::FftConv(kernel) => match &kernel.transform {
+                Some(transform) => format!("fft_conv, {transform:?}"),
+                None => "fft_conv, direct".to_owned(),
+            },
             BoundKernel::Blank(_) => "zeros".to_owned(),
         }
     }
@@ -214,6 +220,7 @@ impl BoundKernel {
                 BoundKernel::LinearAttention(kernel) => kernel.execute(run, memory),
                 BoundKernel::SelectiveScan(kernel) => kernel.execute(run, memory),
                 BoundKernel::TopK(kernel) => kernel.execute(run, memory),
+                BoundKernel::FftConv(kernel) => kernel.execute(run, memory),
                 BoundKernel::Blank(kernel) => kernel.execute(run),
             }
         }

@@ -7,7 +7,7 @@
 //!  operand.rs  addresses                            convert.rs element types
 //!  run.rs      what workers know                    measure.rs where time goes
 //!  scan.rs     a row program at each step of time
-//!  top_k.rs    the largest elements of rows
+//!  top_k.rs    the largest elements of rows         fft_conv.rs long convolutions
 //! ```
 //!
 //! An entry runs inside one parallel region. Every worker walks the same list of kernels, does its
@@ -16,6 +16,7 @@
 
 mod bind;
 mod convert;
+mod fft_conv;
 mod kernels;
 mod measure;
 mod nest;

@@ -215,8 +215,8 @@ macro_rules! each_lane {
 
 fn unary(op: UnaryOp, x: Lanes) -> Lanes {
     each_lane!(op, UnaryOp [
-        Neg Abs Exp Log Log1p Sqrt Rsqrt Reciprocal Sin Cos Tanh Erf Floor Round Sign Not Relu Sigmoid
-        Silu Gelu GeluTanh Softplus
+        Neg Abs Exp Log Log1p Sqrt Rsqrt Reciprocal Sin Cos Tanh Erf Floor Round Sign Not Relu Relu2
+        Sigmoid Silu Gelu GeluTanh Softplus
     ], |i| (x[i]))
 }
 

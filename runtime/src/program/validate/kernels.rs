@@ -8,8 +8,8 @@ use super::{Fault, MAX_RANK, bound};
 use crate::program::row::Access;
 use crate::program::view::{Place, View};
 use crate::program::{
-    AttentionKernel, EntryProgram, KernelBody, Matmul, Product, Program, Recurrence, RowOperands, Rows, Scan, TopK,
-    WeightForm,
+    AttentionKernel, EntryProgram, FftConv, KernelBody, Matmul, Product, Program, Recurrence, RowOperands, Rows, Scan,
+    TopK, WeightForm,
 };
 use crate::weights::PackedMatrix;
 
@@ -62,6 +62,7 @@ impl KernelRules<'_> {
             KernelBody::Attention(attention) => self.attention(attention),
             KernelBody::Scan(scan) => self.scan(scan),
             KernelBody::TopK(top) => self.top_k(top),
+            KernelBody::FftConv(convolution) => self.fft_conv(convolution),
         }
     }
 
@@ -84,6 +85,25 @@ impl KernelRules<'_> {
             Some(indices) => require_dtype("the indices", indices, indices.dtype == DType::I32),
             None => Ok(()),
         }
+    }
+
+    fn fft_conv(&self, c: &FftConv) -> Result<(), Fault> {
+        self.space(&c.space, 0)?;
+        [&c.length, &c.inputs, &c.taps].into_iter().try_for_each(|dim| self.dim(dim))?;
+        let rank = c.space.len() + 1;
+        self.view("the sequence", &c.u, rank, Use::Operand)?;
+        self.view("the kernel", &c.k, rank, Use::Operand)?;
+        if let Some(past) = &c.past {
+            self.view("the past", past, 1, Use::Plain)?;
+            require_dtype("the past", past, past.dtype == DType::I32)?;
+            if c.space.is_empty() {
+                return Err(misplaced("the past", "where there are no rows"));
+            }
+        }
+        self.view("the result", &c.out, rank, Use::Output)?;
+        require_dtype("the result", &c.out, c.out.dtype == DType::F32)?;
+        let is_plain = c.out.indirect.is_none();
+        if is_plain { Ok(()) } else { Err(misplaced("the result", "at indices from memory")) }
     }
 
     fn rows(&self, rows: &Rows) -> Result<(), Fault> {

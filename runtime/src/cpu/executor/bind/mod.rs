@@ -4,6 +4,7 @@
 //! not look again. An operand that a kernel cannot take as it lies is copied by a kernel before it.
 
 mod factors;
+mod fft_conv;
 mod operands;
 mod recurrence;
 mod scan;
@@ -159,6 +160,7 @@ impl Binder<'_> {
             KernelBody::Attention(attention) => self.attention(attention, &kernel.label),
             KernelBody::Scan(scan) => self.scan(scan, &kernel.label),
             KernelBody::TopK(top) => self.top_k(top, &kernel.label),
+            KernelBody::FftConv(convolution) => self.fft_conv(convolution, &kernel.label),
         }
     }
 

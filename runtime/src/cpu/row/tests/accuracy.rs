@@ -24,6 +24,7 @@ fn sweeps() -> Vec<Sweep> {
     use UnaryOp::*;
     let domain = |&op: &UnaryOp| match op {
         Neg | Abs | Sign | Not | Relu | Floor | Round => sweep(op, 1e-30, 1e30, BOTH, 0.0),
+        Relu2 => sweep(op, 1e-18, 1e18, BOTH, 0.5),
         Sqrt => sweep(op, 1e-30, 1e30, POSITIVE, 0.5),
         Reciprocal => sweep(op, 1e-30, 1e30, BOTH, 0.5),
         Rsqrt => sweep(op, 1e-30, 1e30, POSITIVE, 1.5),

@@ -56,6 +56,10 @@ pub(super) fn unary(b: &mut Builder, op: UnaryOp, x: Val) -> Val {
             truth(b, mask)
         }
         UnaryOp::Relu => b.two(Lane2::Max, x, ZERO),
+        UnaryOp::Relu2 => {
+            let positive = b.two(Lane2::Max, x, ZERO);
+            b.mul(positive, positive)
+        }
         UnaryOp::Sigmoid => exponential::times_sigmoid(b, ONE, x),
         UnaryOp::Silu => exponential::times_sigmoid(b, x, x),
         UnaryOp::Gelu => exponential::gelu(b, x),
