@@ -4,6 +4,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,9 @@ def write_folder(case: Case, root: Path) -> int:
         folder.mkdir(parents=True)
         generator = np.random.default_rng([zlib.crc32(case.name.encode()), attempt])
         try:
-            case.write_folder(folder, generator) if hasattr(case, "write_folder") else write_text_model(case, folder, generator)
+            # A case whose inputs are no texts writes its folder itself.
+            write = getattr(case, "write_folder", None) or partial(write_text_model, case)
+            write(folder, generator)
         except Unsuitable:
             continue
         make_readable(folder)

@@ -20,8 +20,11 @@ pub(super) fn listed(
     count: usize,
     kinds: &[&str],
 ) -> Result<Option<Vec<usize>>, ConfigError> {
-    let numbered: Vec<(&str, usize)> = kinds.iter().enumerate().map(|(number, &kind)| (kind, number)).collect();
-    named(config, key, Some(count), &numbered)
+    let Some(list) = config.get(key) else { return Ok(None) };
+    let kind = |name: &Value| kinds.iter().position(|&kind| Some(kind) == name.as_str());
+    let listed: Option<Vec<usize>> = list.as_array().and_then(|list| list.iter().map(kind).collect());
+    let expected = format!("a list of {count} out of {kinds:?}");
+    listed.filter(|listed| listed.len() == count).map(Some).ok_or_else(|| config.invalid(key, &expected))
 }
 
 /// Whether each of `count` layers slides a window over the tokens: what `layer_types` says, or else the rule

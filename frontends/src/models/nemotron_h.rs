@@ -180,7 +180,7 @@ fn experts(config: &ConfigReader<'_>, model: &Decoder) -> Result<FeedForward, Mo
         let size = |key: &str| config.size(key).map(|n| n.unwrap_or(1));
         let groups = ExpertGroups { count: size("n_group")?, kept: size("topk_group")?, best: 2 };
         let router = &mut experts.router;
-        let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
+        let groups = sparse::checked_groups(config, "n_group", experts.count.value(), router.chosen, groups)?;
         router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         router.normalise = config.flag("norm_topk_prob", true)?.then_some(1e-20);
         router.scale = config.number("routed_scaling_factor")?.unwrap_or(1.0);

@@ -19,7 +19,7 @@ CONFIG = dict(
     d_model=256,
     d_inner=1024,
     n_layer=8,
-    vocab_size=12,
+    vocab_size=32,
     pad_vocab_size_multiple=8,
     emb_dim=5,
     filter_order=64,
@@ -60,7 +60,7 @@ def write_checkpoint(folder: Path, places: int) -> None:
         tensors[f"{name}.weight"] = np.ones(width, np.float32)
         tensors[f"{name}.bias"] = np.zeros(width, np.float32)
 
-    normal("hyena.backbone.embeddings.word_embeddings.weight", 16, width, scale=0.5)
+    normal("hyena.backbone.embeddings.word_embeddings.weight", 32, width, scale=0.5)
     normal("score.weight", 2, width, scale=0.1)
     norm("hyena.backbone.ln_f")
     t = np.linspace(0, 1, places, dtype=np.float32)
