@@ -117,9 +117,9 @@ fn kinds(config: &ConfigReader<'_>) -> Result<Vec<Kind>, ConfigError> {
         ("moe", Kind::Experts),
     ];
     let (named, pattern) =
-        (layer_types::named(config, "layers_block_type", None, NAMES)?, config.text("hybrid_override_pattern")?);
+        (layer_types::named(config, "layers_block_type", NAMES)?, config.text("hybrid_override_pattern")?);
     let named = match named {
-        None => layer_types::named(config, "layer_types", None, NAMES)?,
+        None => layer_types::named(config, "layer_types", NAMES)?,
         named => named,
     };
     let of_letter = |letter: char| match letter {
