@@ -81,8 +81,16 @@ impl Scope<'_> {
         self.uses[value.index()].len() == 1 && !self.region.results.contains(&value)
     }
 
-    /// The permutation that every use of a value applies to it.
+    /// The permutation that every use of a value applies to it, if it matters how the value is laid out: long
+    /// convolutions take their operands either way.
     fn common_transpose(&self, value: ValueId) -> Option<&[usize]> {
+        let nodes = &self.region.nodes;
+        let convolves = |&node: &usize| matches!(&nodes[node].op, Op::Cluster(c) if c.kind == ClusterKind::FftConv);
+        let users = |value: &ValueId| &self.uses[value.index()];
+        let is_convolved = |result: &ValueId| !users(result).is_empty() && users(result).iter().all(convolves);
+        if users(&value).iter().flat_map(|&user| &nodes[user].results).all(is_convolved) {
+            return None;
+        }
         let mut common = None;
         for &user in &self.uses[value.index()] {
             let Op::Transpose(transpose) = &self.region.nodes[user].op else { return None };

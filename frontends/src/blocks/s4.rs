@@ -250,28 +250,24 @@ impl Space {
         let both = |x: &Value, row: usize| [half(x, row, 0), half(x, row, 1)];
         let builder = step.builder();
         let first = both(&step, 1);
-        let shared: Vec<Value> = std::iter::once(both(&step, 0))
-            .chain((2..rows).map(|row| both(&step, row)))
-            .chain((0..kernels).map(|kernel| both(&read, kernel)))
-            .flatten()
-            .collect();
         let steps = builder.iota([length.clone()], 0).cast(DType::F32);
         let rank = rows / 2 - 1;
-        let shared: Vec<&Value> = shared.iter().collect();
-        let results = builder.scan(0, [&[&first[0], &first[1]], &[&steps], &shared], |_, values| {
-            let (x, y) = (&values[0], &values[1]);
-            let pair = |i: usize| (&values[3 + 2 * i], &values[4 + 2 * i]);
-            let meets = |(re, im): (&Value, &Value)| {
+        // Read into two buffers and sliced inside: as a weight each, constants would be more than shaders bind.
+        let in_one = |x: &Value, rows: usize| x.gather(0, &builder.iota([rows], 0));
+        let shared = [in_one(&step, rows), in_one(&read, kernels)];
+        let results = builder.scan(0, [&[&first[0], &first[1]], &[&steps], &[&shared[0], &shared[1]]], |_, values| {
+            let [x, y, _, step, read] = values else { unreachable!("as many values as operands") };
+            let meets = |[re, im]: [Value; 2]| {
                 let sum = |a: &Value, b: &Value| (a * b).reduce(ReduceKind::Sum, &[1]);
-                sum(x, re) + sum(y, im)
+                sum(x, &re) + sum(y, &im)
             };
-            let (re, im) = pair(0);
+            let [re, im] = &both(step, 0);
             let mut next = [x + x * re - y * im, y + x * im + y * re];
             for r in 0..rank {
-                let (seen, (u, w)) = (meets(pair(1 + rank + r)), pair(1 + r));
+                let (seen, [u, w]) = (meets(both(step, 2 + rank + r)), both(step, 2 + r));
                 next = [&next[0] - &seen * u, &next[1] - &seen * w];
             }
-            let taps = (0..kernels).map(|kernel| meets(pair(1 + 2 * rank + kernel)).reshape([d]));
+            let taps = (0..kernels).map(|kernel| meets(both(read, kernel)).reshape([d]));
             next.clone().into_iter().chain(taps).collect()
         });
         let taps =
