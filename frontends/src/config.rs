@@ -179,11 +179,6 @@ impl<'a> ConfigReader<'a> {
         Ok(Size::new(self.size(key)?.unwrap_or(default), key))
     }
 
-    /// Whether a key is there, be it as `null`.
-    pub fn mentions(&self, key: &str) -> bool {
-        self.object.contains_key(key)
-    }
-
     /// Notes keys that change nothing here, whatever their values.
     pub fn disregard(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));

@@ -79,7 +79,7 @@ impl ModelBuilder<'_> {
         let gate = all.slice(2, 0, inner);
         let mixed = all.slice(2, inner, convolved);
         let mixed = m.causal_convolution("conv1d", &mixed, [&conv_width, &mamba.taps], mamba.conv_bias);
-        let mixed = m.without_padding(&mixed.unary(mamba.activation));
+        let mixed = mixed.unary(mamba.activation);
 
         let g = mamba.groups.value();
         let r = heads / g;

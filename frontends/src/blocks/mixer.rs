@@ -57,59 +57,17 @@ pub struct Branch {
     pub output: f64,
 }
 
-impl From<Attention> for Mixer {
-    fn from(attention: Attention) -> Mixer {
-        Mixer::Attention(attention)
-    }
+/// Lets a mixer's own struct stand where any mixer can.
+macro_rules! from {
+    ($($Kind:ident),+) => {
+        $(impl From<$Kind> for Mixer {
+            fn from(mixer: $Kind) -> Mixer {
+                Mixer::$Kind(mixer)
+            }
+        })+
+    };
 }
-
-impl From<GatedDelta> for Mixer {
-    fn from(delta: GatedDelta) -> Mixer {
-        Mixer::GatedDelta(delta)
-    }
-}
-
-impl From<Mamba> for Mixer {
-    fn from(mamba: Mamba) -> Mixer {
-        Mixer::Mamba(mamba)
-    }
-}
-
-impl From<Hyena> for Mixer {
-    fn from(hyena: Hyena) -> Mixer {
-        Mixer::Hyena(hyena)
-    }
-}
-
-impl From<Mamba2> for Mixer {
-    fn from(mamba: Mamba2) -> Mixer {
-        Mixer::Mamba2(mamba)
-    }
-}
-
-impl From<Retention> for Mixer {
-    fn from(retention: Retention) -> Mixer {
-        Mixer::Retention(retention)
-    }
-}
-
-impl From<Rwkv4> for Mixer {
-    fn from(rwkv4: Rwkv4) -> Mixer {
-        Mixer::Rwkv4(rwkv4)
-    }
-}
-
-impl From<Rwkv6> for Mixer {
-    fn from(rwkv6: Rwkv6) -> Mixer {
-        Mixer::Rwkv6(rwkv6)
-    }
-}
-
-impl From<Rwkv7> for Mixer {
-    fn from(rwkv7: Rwkv7) -> Mixer {
-        Mixer::Rwkv7(rwkv7)
-    }
-}
+from!(Attention, GatedDelta, Hyena, Mamba, Mamba2, Retention, Rwkv4, Rwkv6, Rwkv7);
 
 impl Mixer {
     /// Whether it keeps a state of constant size, into which all goes that is read.

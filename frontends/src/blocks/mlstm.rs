@@ -7,8 +7,8 @@ use super::decoder::soft_capped;
 use super::recurrent::Heads;
 use super::{LinearKind, ModelBuilder, Norm, Size};
 
-/// The logarithm of the share of what has none is less by this than any.
-const NEVER: f64 = 1e30;
+/// The logarithm of the share of what has none.
+const NEVER: f64 = -1e30;
 
 /// A mixer of tokens whose heads each keep a matrix of `key_dim` by `value_dim` numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ impl ModelBuilder<'_> {
         let initial = self.recurrent("stabiliser", Type::new(DType::F32, [input.dim(0), input.dim(2)]));
         let log_forget = self.without_padding(log_forget);
         let input = match self.real_tokens().map(|real| real.reshape([input.dim(0), input.dim(1), 1.into()])) {
-            Some(real) => input * &real + (real - 1.0) * NEVER,
+            Some(real) => real.binary(BinaryOp::Ne, &real.constant(0.0)).select(input, &input.constant(NEVER)),
             None => input.clone(),
         };
         let results = self.builder.scan(1, [&[&initial], &[&input, &log_forget], &[]], |_, values| {

@@ -136,7 +136,7 @@ fn experts(
         if is_v3 || method == Some("group_limited_greedy") {
             let groups =
                 ExpertGroups { count: groups.unwrap_or(8), kept: kept.unwrap_or(4), best: if is_v3 { 2 } else { 1 } };
-            let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
+            let groups = sparse::checked_groups(config, "n_group", experts.count.value(), router.chosen, groups)?;
             router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         }
         let shared = config.size("n_shared_experts")?.unwrap_or(if is_v3 { 1 } else { 2 });

@@ -65,7 +65,7 @@ fn mamba(config: &ConfigReader<'_>, width: &Size) -> Result<Mamba2, ModelError> 
     let expanded = hybrid::channels(config, "mamba_expand", width)?;
     let inner = match config.size("mamba_d_ssm")? {
         Some(inner) => inner,
-        None if config.mentions("mamba_d_ssm") => expanded,
+        None if config.is_null("mamba_d_ssm") => expanded,
         None => 1024,
     };
     let eps = config.positive("rms_norm_eps")?.unwrap_or(DEFAULTS.eps.1);

@@ -116,6 +116,8 @@ pub(super) fn state_spaces(
     key: &str,
     model: &Decoder,
 ) -> Result<Option<Vec<bool>>, ConfigError> {
-    let kinds = [("linear_attention", true), ("mamba", true), ("full_attention", false), ("attention", false)];
-    layer_types::named(config, key, Some(model.layers.len()), &kinds)
+    const STATE_SPACES: usize = 2;
+    let kinds = ["linear_attention", "mamba", "full_attention", "attention"];
+    let listed = layer_types::listed(config, key, model.layers.len(), &kinds)?;
+    Ok(listed.map(|listed| listed.iter().map(|&kind| kind < STATE_SPACES).collect()))
 }

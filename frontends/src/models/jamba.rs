@@ -18,9 +18,20 @@ pub(super) const FAMILY: Family = Family {
     build: |request| request.decoder(&read(request)?),
 };
 
+/// Keys that transformers reads nowhere either, or that say how it computes.
+const UNREAD: &[&str] = &[
+    "calc_logits_for_entire_prompt",
+    "mamba_inner_layernorms",
+    "num_logits_to_keep",
+    "sliding_window",
+    "use_associative_scan",
+    "use_mamba_kernels",
+    "use_mambapy",
+];
+
 fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let config = request.config;
-    config.disregard(&["num_logits_to_keep", "use_associative_scan", "use_mamba_kernels", "use_mambapy"]);
+    config.disregard(UNREAD);
     let mut model = llama::decoder(request, &Defaults::LLAMA)?;
     renamed(&mut model);
     model.rotary.clear();

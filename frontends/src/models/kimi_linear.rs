@@ -137,16 +137,14 @@ fn experts(config: &ConfigReader<'_>, model: &Decoder, dense: &FeedForward) -> R
         tensors: ExpertTensors::Each(["w1", "w3", "w2"]),
     };
     let mut experts = sparse::experts(config, model, mixture)?;
-    let groups = ExpertGroups {
-        count: size(["num_expert_group", "n_group"], 1)?,
-        kept: config.size("topk_group")?.unwrap_or(1),
-        best: 2,
-    };
+    let key = if config.get("num_expert_group").is_some() { "num_expert_group" } else { "n_group" };
+    let groups =
+        ExpertGroups { count: config.size(key)?.unwrap_or(1), kept: config.size("topk_group")?.unwrap_or(1), best: 2 };
     if let FeedForward::Experts(experts) = &mut experts {
         let router = &mut experts.router;
         router.normalise = normalise.then_some(1e-20);
         router.scale = config.number("routed_scaling_factor")?.unwrap_or(2.446);
-        let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
+        let groups = sparse::checked_groups(config, key, experts.count.value(), router.chosen, groups)?;
         router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         experts.shared = deepseek::shared_experts(dense, &inner * shared);
     }

@@ -20,8 +20,11 @@ pub(super) fn listed(
     count: usize,
     kinds: &[&str],
 ) -> Result<Option<Vec<usize>>, ConfigError> {
-    let numbered: Vec<(&str, usize)> = kinds.iter().enumerate().map(|(number, &kind)| (kind, number)).collect();
-    named(config, key, Some(count), &numbered)
+    let Some(list) = config.get(key) else { return Ok(None) };
+    let kind = |name: &Value| kinds.iter().position(|&kind| Some(kind) == name.as_str());
+    let listed: Option<Vec<usize>> = list.as_array().and_then(|list| list.iter().map(kind).collect());
+    let expected = format!("a list of {count} out of {kinds:?}");
+    listed.filter(|listed| listed.len() == count).map(Some).ok_or_else(|| config.invalid(key, &expected))
 }
 
 /// Whether each of `count` layers slides a window over the tokens: what `layer_types` says, or else the rule
@@ -66,22 +69,17 @@ pub(super) fn second(
     })
 }
 
-/// The kinds of `count` layers that a list of names says, or of all that it has; nothing without a list.
+/// What each layer is, by the list of names that a key holds; nothing if it holds none.
 ///
 /// # Errors
-/// A list of another length, or with another name.
+/// A list with another name.
 pub(super) fn named<T: Copy>(
     config: &ConfigReader<'_>,
     key: &str,
-    count: Option<usize>,
     kinds: &[(&str, T)],
 ) -> Result<Option<Vec<T>>, ConfigError> {
-    let Some(list) = config.get(key) else { return Ok(None) };
-    let kind = |name: &Value| kinds.iter().find(|(known, _)| name.as_str() == Some(known)).map(|&(_, kind)| kind);
-    let named: Option<Vec<T>> = list.as_array().and_then(|list| list.iter().map(kind).collect());
-    let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
-    let expected =
-        count.map_or_else(|| format!("a list out of {names:?}"), |n| format!("a list of {n} out of {names:?}"));
-    let named = named.filter(|named| count.is_none_or(|count| named.len() == count));
-    named.map(Some).ok_or_else(|| config.invalid(key, &expected))
+    let count = config.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+    let names: Vec<&str> = kinds.iter().map(|&(name, _)| name).collect();
+    let listed = listed(config, key, count, &names)?;
+    Ok(listed.map(|listed| listed.iter().map(|&kind| kinds[kind].1).collect()))
 }

@@ -136,17 +136,14 @@ fn dense_width(config: &ConfigReader<'_>) -> Result<Size, ConfigError> {
     let key = if config.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
     config.disregard(&["intermediate_size"]);
     let stated = config.required_size(key)?;
-    let factor = match config.get("block_ffn_dim_multiplier") {
-        None => None,
-        Some(_) => config.positive("block_ffn_dim_multiplier")?,
-    };
+    let factor = config.positive("block_ffn_dim_multiplier")?.unwrap_or(1.0);
     let multiple = config.size("block_multiple_of")?.unwrap_or(256);
     if !config.flag("block_auto_adjust_ff_dim", true)? {
         return Ok(Size::new(stated, key));
     }
     // Truncated as Python does.
     let adjusted = (2.0 * stated as f64 / 3.0) as usize;
-    let adjusted = factor.map_or(adjusted, |f| ((f * adjusted as f64) as usize).min(WIDEST).next_multiple_of(multiple));
+    let adjusted = ((factor * adjusted as f64) as usize).min(WIDEST).next_multiple_of(multiple);
     match adjusted {
         0 | WIDEST.. => Err(config.invalid(key, "a width of which two thirds are left, below 2^31")),
         _ => Ok(Size::new(adjusted, format!("{key}, adjusted"))),

@@ -54,16 +54,15 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     for (factors, keys) in factors.iter_mut().zip(FACTORS) {
         *factors = [factor(keys[0])?, factor(keys[1])?];
     }
-    let kinds = layer_types::listed(config, "layer_types", count, &["full_attention", "linear_attention"])?;
-    let kinds = kinds.unwrap_or_else(|| (0..count).map(|i| i % 2).collect());
-    for (layer, kind) in model.layers.iter_mut().zip(kinds) {
+    let linear = layer_types::linear(config, count, |i| i % 2 == 1)?;
+    for (layer, is_linear) in model.layers.iter_mut().zip(linear) {
         layer.attention_mut().window = window;
-        if kind == 1 {
+        if is_linear {
             layer.mixer.1 = Mixer::Lightning(lightning.clone());
         }
         layer.feed_forward = ("block_sparse_moe", experts.clone());
         layer.adds_to_norm = true;
-        layer.sum_weights = [factors[kind], factors[2]];
+        layer.sum_weights = [factors[usize::from(is_linear)], factors[2]];
     }
     // The slopes and what follows from them are computed.
     model.known_unused = &["*.slope_rate", "*.query_decay", "*.key_decay", "*.diagonal_decay"];

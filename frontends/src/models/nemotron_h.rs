@@ -21,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
 /// Keys that transformers reads nowhere either, or for weights to begin with.
 const UNREAD: &[&str] = &[
     "attention_bias",
+    "attention_head_dim",
     "chunk_size",
     "expand",
     "mamba_chunk_size",
@@ -36,10 +37,25 @@ const UNREAD: &[&str] = &[
     "n_shared_experts",
     "num_hidden_layers",
     "num_logits_to_keep",
+    "rms_norm_eps",
     "sliding_window",
     "tie_word_embeddings",
     "time_step_limit",
+    "time_step_rank",
     "use_mamba_kernels",
+];
+
+/// Keys of experts, for models without them.
+const OF_EXPERTS: &[&str] = &[
+    "moe_intermediate_size",
+    "moe_latent_size",
+    "moe_shared_expert_intermediate_size",
+    "n_group",
+    "n_routed_experts",
+    "norm_topk_prob",
+    "num_experts_per_tok",
+    "routed_scaling_factor",
+    "topk_group",
 ];
 
 /// What a layer is.
@@ -58,9 +74,10 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let width = config.extent("hidden_size")?;
     let norm = Norm::rms(&width, config.positive("layer_norm_epsilon")?.unwrap_or(1e-5));
     let mamba = mixer(config, &width, norm.eps)?;
-    let heads = config.heads("num_attention_heads", "num_key_value_heads", "head_dim", &width)?;
+    let whole = Size::new(128 * config.required_size("num_attention_heads")?, "heads of 128 channels");
+    let heads = config.heads("num_attention_heads", "num_key_value_heads", "head_dim", &whole)?;
     let attention = Attention { kv_heads: heads.kv_heads, ..Attention::causal(&width, &heads.heads, &heads.head_dim) };
-    let perceptron = perceptron(config, &width, "intermediate_size")?;
+    let perceptron = perceptron(config, &width, ("intermediate_size", 21504))?;
     let kinds = kinds(config)?;
     let alone = |mixer: Mixer| Layer::mixer(("mixer", mixer), ("norm", norm.clone()));
     let fed = |part: FeedForward| {
@@ -78,11 +95,13 @@ fn read(request: &Request<'_>) -> Result<Decoder, ModelError> {
     let prefix = prefix.unwrap_or_else(|| tensors.prefix("model."));
     let mut model = mamba::backbone(request, prefix, false, kinds.iter().map(layer).collect(), norm.clone())?;
     model.known_unused = &["mtp.*"];
+    if !kinds.contains(&Kind::Experts) {
+        config.disregard(OF_EXPERTS);
+        return Ok(model);
+    }
     let of_experts = experts(config, &model)?;
-    for (layer, kind) in model.layers.iter_mut().zip(&kinds) {
-        if *kind == Kind::Experts {
-            layer.feed_forward.1 = of_experts.clone();
-        }
+    for (layer, _) in model.layers.iter_mut().zip(&kinds).filter(|(_, kind)| **kind == Kind::Experts) {
+        layer.feed_forward.1 = of_experts.clone();
     }
     Ok(model)
 }
@@ -98,9 +117,9 @@ fn kinds(config: &ConfigReader<'_>) -> Result<Vec<Kind>, ConfigError> {
         ("moe", Kind::Experts),
     ];
     let (named, pattern) =
-        (layer_types::named(config, "layers_block_type", None, NAMES)?, config.text("hybrid_override_pattern")?);
+        (layer_types::named(config, "layers_block_type", NAMES)?, config.text("hybrid_override_pattern")?);
     let named = match named {
-        None => layer_types::named(config, "layer_types", None, NAMES)?,
+        None => layer_types::named(config, "layer_types", NAMES)?,
         named => named,
     };
     let of_letter = |letter: char| match letter {
@@ -119,7 +138,7 @@ fn kinds(config: &ConfigReader<'_>) -> Result<Vec<Kind>, ConfigError> {
 
 fn mixer(config: &ConfigReader<'_>, width: &Size, eps: f64) -> Result<Mamba2, ModelError> {
     // Older configs name some keys as Bamba does.
-    let key = |old: &'static str, new: &'static str| if config.mentions(old) { old } else { new };
+    let key = |old: &'static str, new: &'static str| if config.get(old).is_some() { old } else { new };
     let keys = Keys {
         heads: ("mamba_num_heads", 128),
         head_dim: ("mamba_head_dim", Some(64)),
@@ -135,10 +154,10 @@ fn mixer(config: &ConfigReader<'_>, width: &Size, eps: f64) -> Result<Mamba2, Mo
     Ok(Mamba2 { limits: Some([least, f64::INFINITY]), ..mixer })
 }
 
-fn perceptron(config: &ConfigReader<'_>, width: &Size, inner: &str) -> Result<Mlp, ConfigError> {
+fn perceptron(config: &ConfigReader<'_>, width: &Size, inner: (&str, usize)) -> Result<Mlp, ConfigError> {
     Ok(Mlp {
         width: width.clone(),
-        inner: config.extent(inner)?,
+        inner: config.extent_or(inner.0, inner.1)?,
         activation: config.activation("mlp_hidden_act", "relu2")?,
         layers: ["up_proj", "down_proj"],
         linear: LinearKind::with_bias(config.flag("mlp_bias", false)?),
@@ -147,9 +166,9 @@ fn perceptron(config: &ConfigReader<'_>, width: &Size, inner: &str) -> Result<Ml
 
 /// Experts, perhaps over narrow vectors, and a perceptron that all tokens take.
 fn experts(config: &ConfigReader<'_>, model: &Decoder) -> Result<FeedForward, ModelError> {
-    let shared = perceptron(config, &model.width, "moe_shared_expert_intermediate_size")?;
+    let shared = perceptron(config, &model.width, ("moe_shared_expert_intermediate_size", 7688))?;
     let mixture = Mixture {
-        inner: config.extent("moe_intermediate_size")?,
+        inner: config.extent_or("moe_intermediate_size", 7688)?,
         router: "gate",
         scores: RouterScores::Sigmoid(Some("gate.e_score_correction_bias")),
         chosen: 2,
@@ -161,7 +180,7 @@ fn experts(config: &ConfigReader<'_>, model: &Decoder) -> Result<FeedForward, Mo
         let size = |key: &str| config.size(key).map(|n| n.unwrap_or(1));
         let groups = ExpertGroups { count: size("n_group")?, kept: size("topk_group")?, best: 2 };
         let router = &mut experts.router;
-        let groups = sparse::checked_groups(config, experts.count.value(), router.chosen, groups)?;
+        let groups = sparse::checked_groups(config, "n_group", experts.count.value(), router.chosen, groups)?;
         router.groups = Some(groups).filter(|groups| groups.kept < groups.count);
         router.normalise = config.flag("norm_topk_prob", true)?.then_some(1e-20);
         router.scale = config.number("routed_scaling_factor")?.unwrap_or(1.0);

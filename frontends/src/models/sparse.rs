@@ -79,9 +79,10 @@ pub(super) fn windows(
     Ok(())
 }
 
-/// Groups that a router can choose from.
+/// Groups that a router can choose from, whose number stands at a key.
 pub(super) fn checked_groups(
     config: &ConfigReader<'_>,
+    key: &str,
     experts: usize,
     chosen: usize,
     groups: ExpertGroups,
@@ -89,7 +90,7 @@ pub(super) fn checked_groups(
     let size = experts / groups.count;
     if !experts.is_multiple_of(groups.count) || size < groups.best {
         let expected = format!("a divisor of {experts} experts, in groups of at least {}", groups.best);
-        return Err(config.invalid("n_group", &expected).into());
+        return Err(config.invalid(key, &expected).into());
     }
     if groups.kept > groups.count || groups.kept * size < chosen {
         return Err(config.invalid("topk_group", &format!("groups of {size} experts with {chosen} to choose")).into());

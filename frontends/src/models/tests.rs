@@ -85,11 +85,11 @@ fn a_config_without_architectures_is_the_base_model() {
 
 #[test]
 fn an_unknown_architecture_is_named_with_the_known_ones() {
-    let message = error(&with(&llama(), json!({"architectures": ["MambaForCausalLM"]})), &Shapes::new());
-    assert!(message.starts_with("architecture `MambaForCausalLM` is not known; the known families are "));
+    let message = error(&with(&llama(), json!({"architectures": ["NobodyForCausalLM"]})), &Shapes::new());
+    assert!(message.starts_with("architecture `NobodyForCausalLM` is not known; the known families are "));
     assert!(message.contains(", bert, ") && message.contains(", llama"), "{message}");
-    let message = error(&json!({"model_type": "mamba"}), &Shapes::new());
-    assert!(message.starts_with("architecture `mamba` is not known"), "{message}");
+    let message = error(&json!({"model_type": "nobody"}), &Shapes::new());
+    assert!(message.starts_with("architecture `nobody` is not known"), "{message}");
 }
 
 #[test]
@@ -311,4 +311,42 @@ fn switches_of_recurrent_models_are_named() {
     xlstm(json!({"weight_mode": "joint"}), r#"`weight_mode` is "joint", expected single or fused"#);
     xlstm(json!({"embedding_dim": 4}), "`embedding_dim` is 4, expected hidden_size");
     xlstm(json!({"num_heads": 3}), "`qk_dim_factor` is missing, expected a share of hidden_size that 3 heads divide");
+}
+
+#[test]
+fn switches_of_gated_delta_networks_are_named() {
+    let all = json!({
+        "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 4,
+        "intermediate_size": 12, "moe_intermediate_size": 4, "num_experts": 4, "num_experts_per_tok": 2,
+        "shared_expert_intermediate_size": 4, "kv_lora_rank": 4, "qk_nope_head_dim": 2, "qk_rope_head_dim": 2,
+        "v_head_dim": 2,
+    });
+    let check = |architecture: &str, changes: Value, expected: &str| {
+        let config = with(&with(&all, json!({"architectures": [architecture]})), changes);
+        let message = error(&config, &Shapes::new());
+        assert!(message.starts_with(&format!("config: {expected}")), "{message}");
+    };
+    let next = |changes, expected| check("Qwen3NextModel", changes, expected);
+    next(json!({"attn_output_gate": false}), "`attn_output_gate` is false, expected true");
+    next(json!({"use_sliding_window": true}), "`use_sliding_window` is true, expected false");
+    next(json!({"linear_num_key_heads": 3}), "`linear_num_key_heads` is 3, expected a divisor of");
+    next(json!({"linear_key_head_dim": 1 << 20}), "`linear_key_head_dim` is 1048576, expected a number from 1 to 4096");
+    next(json!({"layer_types": ["full_attention"]}), r#"`layer_types` is ["full_attention"], expected a list of 2"#);
+    next(json!({"head_dim": null}), "`head_dim` is missing");
+    check(
+        "OlmoHybridModel",
+        json!({"linear_num_value_heads": 3}),
+        "`linear_num_key_heads` is missing, expected a divisor",
+    );
+    let kimi = |changes, expected| check("KimiLinearModel", changes, expected);
+    kimi(json!({"mla_use_nope": false}), "`mla_use_nope` is false, expected true");
+    kimi(json!({"num_key_value_heads": 1}), "`num_key_value_heads` is 1, expected the number of attention heads");
+    kimi(
+        json!({"moe_router_activation_func": "softmax"}),
+        "`moe_router_activation_func` is \"softmax\", expected sigmoid",
+    );
+    kimi(json!({"num_expert_group": 3}), "`num_expert_group` is 3, expected a divisor of 4 experts");
+    let lists = json!({"linear_attn_config": {"full_attn_layers": [1], "kda_layers": [1]}});
+    kimi(lists, "`linear_attn_config.kda_layers` is [1], expected those of 2 layers that full_attn_layers does not");
+    kimi(json!({"linear_attn_config": {"gate": 1}}), "[\"linear_attn_config.gate\"] are not implemented");
 }

@@ -184,7 +184,7 @@ fn decoder(
     let norm = Norm::rms(&width, eps);
     let layer = Layer::mixer(("mamba", parts.mixer.clone()), ("input_layernorm", norm.clone()));
     let kinds = [("linear_attention", false), ("mamba", false), ("hybrid", true)];
-    let kinds = match layer_types::named(config, "layers_block_type", None, &kinds)? {
+    let kinds = match layer_types::named(config, "layers_block_type", &kinds)? {
         Some(kinds) => kinds,
         None => (0..config.layers("num_hidden_layers")?).map(is_shared).collect(),
     };

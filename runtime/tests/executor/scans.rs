@@ -36,7 +36,7 @@ pub fn fixture(reverse: bool, transposed: bool) -> Fixture {
     let inputs = vec![view(Place::Input(0), [0, 0, 1]), along(Place::Input(1))];
     let operands = operands(recurrence(), inputs, vec![carried, along(Place::Output(0))]);
     let space = vec![dim("b", 1), 5.into()];
-    let scan = KernelBody::Scan(Scan { steps: dim("s", 1), reverse, space, carried: 1, operands });
+    let scan = KernelBody::Scan(Scan { steps: dim("s", 1), reverse, space, carried: 1, operands, fused: None });
     let ty = Type::f32([dim("b", 1), dim("s", 1), 5.into()]);
     fixture.entries.push(entry(&[("a", Type::f32([5])), ("x", ty.clone())], &[("y", ty)], vec![], vec![scan]));
     fixture
@@ -89,7 +89,7 @@ fn maxima() -> Fixture {
     let inputs = vec![along(Place::Input(0)), at(ids, 3, 4, view(table, [0, 0, 1]))];
     let outputs = vec![view(state, [0, 1, 0]), along(Place::Output(0))];
     let (space, operands) = (vec![dim("b", 1), 3.into()], operands(program, inputs, outputs));
-    let scan = KernelBody::Scan(Scan { steps: dim("s", 1), reverse: false, space, carried: 1, operands });
+    let scan = KernelBody::Scan(Scan { steps: dim("s", 1), reverse: false, space, carried: 1, operands, fused: None });
     let ty = Type::f32([dim("b", 1), dim("s", 1), 3.into()]);
     let inputs = [("x", ty.clone()), ("ids", Type::i32(["s"]))];
     fixture.entries.push(entry(&inputs, &[("y", ty)], vec![], vec![scan]));

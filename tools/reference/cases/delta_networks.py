@@ -3,6 +3,8 @@
 What a head reads of its state is normalised, however small it is. Epsilons are large, or that would magnify rounding.
 """
 
+import torch
+
 from safetensors_case import SafetensorsCase
 
 SMALL = dict(
@@ -50,6 +52,11 @@ def by_interval(config: dict) -> dict:
     return config | dict(full_attention_interval=3, partial_rotary_factor=0.75, rope_theta=500.0, rope_scaling=None)
 
 
+def with_unused(tensors: dict) -> dict:
+    """Layers that predict further tokens, and see pictures, beside those of the model."""
+    return tensors | {name: torch.ones(3, 5) for name in ("mtp.fc.weight", "model.visual.pos_embed.weight")}
+
+
 qwen3_next = family("qwen3-next", "Qwen3Next", DENSE | EXPERTS, CALM)
 qwen3_5 = family("qwen3-5", "Qwen3_5", DENSE, CALM)
 qwen3_5_moe = family("qwen3-5-moe", "Qwen3_5Moe", SMALL | EXPERTS, CALM)
@@ -91,7 +98,7 @@ MULTIMODAL = dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=
 
 QWEN3_5 = [
     qwen3_5("plain", lengths=(11, 5, 1), padding="left"),
-    qwen3_5("long", lengths=(71, 66)),
+    qwen3_5("long", lengths=(71, 66), edit_tensors=with_unused),
     qwen3_5(
         "switches",
         config=dict(

@@ -127,6 +127,7 @@ def old_granite(config: dict) -> dict:
 def old_nemotron(config: dict) -> dict:
     """The pattern and keys that configs of the first Nemotron-H have."""
     letters = {"linear_attention": "M", "moe": "E", "full_attention": "*", "mlp": "-"}
+    config = {key: value for key, value in config.items() if "moe" not in key and "expert" not in key}
     config["hybrid_override_pattern"] = "".join(letters[kind] for kind in config.pop("layers_block_type"))
     return config | {"num_hidden_layers": len(config["hybrid_override_pattern"])}
 
@@ -278,7 +279,11 @@ CASES = [
         ),
         padding="left",
     ),
-    nemotron("older", edit_config=old_nemotron, edit_tensors=backbone, padding="left"),
+    nemotron(
+        "older",
+        config=dict(layers_block_type=["linear_attention", "mlp", "full_attention", "mlp"]),
+        edit_config=old_nemotron, edit_tensors=backbone, padding="left",
+    ),
     nemotron("base", "Model", config=dict(time_step_min=0.5), padding="left"),
     zamba2("plain", config=dict(use_shared_attention_adapter=True), lengths=(13, 7, 1)),
     zamba2(
