@@ -31,8 +31,8 @@ impl<'a> Oracle<'a> {
         // What an encoder–decoder has read keeps its length.
         let source = self.states.get("source_mask").map(|mask| ("e".to_owned(), mask.shape[1]));
         let entry = self.model.module.entry(entry).expect("the model has the entry");
-        let ids = inputs("input_ids").expect("a test gives token ids");
-        let zeros = || Tensor::from_fn(DType::I32, &ids.shape, |_| 0.0);
+        let ids = inputs("input_ids");
+        let zeros = || Tensor::from_fn(DType::I32, &ids.as_ref().expect("a test gives token ids").shape, |_| 0.0);
         let arguments: Vec<Tensor> =
             entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(zeros)).collect();
         let params = |name: &str| self.checkpoint.tensor(name);

@@ -98,7 +98,7 @@ fn scores_are_near_those_of_caches_of_f32() {
             let squares = found.iter().zip(&exact).map(|(x, y)| (x - y) * (x - y)).sum::<f32>();
             (squares / exact.len() as f32).sqrt() / size
         });
-        assert!(errors[0] > 0.0 && errors[0] < 5e-4, "{}, f16: {}", fixture.name, errors[0]);
+        assert!(errors[0] > 0.0 && errors[0] < 2e-3, "{}, f16: {}", fixture.name, errors[0]);
         assert!(errors[1] > errors[0] && errors[1] < 2e-2, "{}, q8: {}", fixture.name, errors[1]);
     }
 }

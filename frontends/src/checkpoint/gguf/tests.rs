@@ -144,8 +144,8 @@ fn both_versions_are_read() {
 fn what_is_not_supported_is_named() {
     assert!(problem(|w| w.version = 1).contains("version 1"));
     assert!(problem(|w| w.version = 3_u32.swap_bytes()).contains("version 50331648"));
-    let other = problem(|w| w.text("general.architecture", "mamba"));
-    assert!(other.starts_with("architecture `mamba` is not supported in GGUF, known are: llama, qwen2"), "{other}");
+    let other = problem(|w| w.text("general.architecture", "plamo"));
+    assert!(other.starts_with("architecture `plamo` is not supported in GGUF, known are: llama, qwen2"), "{other}");
     assert_eq!(problem(|w| w.size("llama.logit_scale", 2)), "keys [\"llama.logit_scale\"] are not implemented");
     assert!(problem(|w| w.size("llama.expert_used_count", 2)).contains("`llama.expert_used_count`"));
     assert!(problem(|w| w.size("llama.expert_count", 8)).contains("`llama.expert_used_count` is missing"));
