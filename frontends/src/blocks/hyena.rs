@@ -43,9 +43,8 @@ impl ModelBuilder<'_> {
         let (m, width) = (&self.scope(name), &hyena.width);
         let all = &(width * 3);
         let u = m.linear("in_proj", x, [width, all], LinearKind::BIASED);
-        let u = m.causal_convolution("short_filter", &u, [all, &hyena.taps], true);
-        let part = |i: usize| u.slice(2, i * width.value(), (i + 1) * width.value());
-        let (gate, s) = (part(0), part(2) * part(1));
+        let [gate, first, value] = m.causal_convolution_in_parts("short_filter", &u, [all, &hyena.taps]);
+        let s = value * first;
         let turned = s.transpose(&[0, 2, 1]);
         let filters = m.scope("filter_fn");
         let mixed = match &self.context.past {

@@ -59,23 +59,36 @@ impl ModelBuilder<'_> {
         if bias { sum + m.param("bias", &[d]) } else { sum }
     }
 
+    /// The same, with its bias, as equal parts of the channels: whatever reads one computes no other.
+    pub(super) fn causal_convolution_in_parts<const N: usize>(
+        &self,
+        name: &str,
+        x: &Value,
+        [d, taps]: [&Size; 2],
+    ) -> [Value; N] {
+        let (m, width) = (self.scope(name), d.value() / N);
+        let all = self.after_the_last(&format!("{name}.convolution"), x, taps.value() - 1);
+        let (weight, bias) = (m.param("weight", &[d, &Size::new(1, "1"), taps]), m.param("bias", &[d]));
+        std::array::from_fn(|part| {
+            let (start, end) = (part * width, (part + 1) * width);
+            sum_of_taps(&all.slice(2, start, end), &weight.slice(0, start, end)) + bias.slice(0, start, end)
+        })
+    }
+
     /// The same with a given weight `[d, 1, taps]`, without a bias. The layer remembers what it reads again as
     /// `state`.
     pub(super) fn convolved_in_time(&self, state: &str, x: &Value, weight: &Value) -> Value {
-        let channels = x.dim(2);
         let count = weight.dim(2).as_constant().map_or(1, |taps| taps as usize);
-        let all = if count == 1 { x.clone() } else { self.after_the_last(state, x, count - 1) };
-        let tap = |j: usize| {
-            let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
-            all.slice(1, j, x.dim(1) + Dim::from(j)) * weight
-        };
-        (1..count).map(tap).fold(tap(0), |a, b| a + b)
+        sum_of_taps(&self.after_the_last(state, x, count - 1), weight)
     }
 
     /// A sequence `[b, s, d]` behind its `count` last vectors before it, `[b, count + s, d]`. The layer remembers them
     /// as `name`.
     fn after_the_last(&self, name: &str, x: &Value, count: usize) -> Value {
         let rows = x.dim(0);
+        if count == 0 {
+            return x.clone();
+        }
         let before = self.recurrent(name, Type::new(DType::F32, [rows.clone(), count.into(), x.dim(2)]));
         let all = self.builder.concat(1, &[&before, x]);
         if let Some(own) = &self.context.own {
@@ -126,4 +139,15 @@ impl ModelBuilder<'_> {
         let mask = self.context.mask.as_ref().map(|mask| mask.cast(DType::F32));
         mask.or_else(|| self.context.own.as_ref().map(|own| own.real.clone()))
     }
+}
+
+/// What a weight `[d, 1, taps]` makes of `[b, taps - 1 + s, d]`, `[b, s, d]`.
+fn sum_of_taps(all: &Value, weight: &Value) -> Value {
+    let (channels, count) = (weight.dim(0), weight.dim(2).as_constant().map_or(1, |taps| taps as usize));
+    let steps = all.dim(1) - Dim::from(count - 1);
+    let tap = |j: usize| {
+        let weight = weight.slice(2, j, j + 1).reshape([channels.clone()]);
+        all.slice(1, j, steps.clone() + Dim::from(j)) * weight
+    };
+    (1..count).map(tap).fold(tap(0), |a, b| a + b)
 }
