@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Entry, Module, Region, State, ValueId};
+use crate::graph::{Entry, Module, Node, Region, State, ValueId};
 use crate::op::{Op, OpDef, TypeError};
 use crate::template::{self, TemplateError};
 use crate::types::Type;
@@ -45,7 +45,8 @@ pub enum Rule {
     /// State is declared, with the type that the op uses.
     #[error("state `{0}` is not declared with this type")]
     State(String),
-    /// A state is written at most once, and not read after that.
+    /// A state is not read after it was written. It is updated at most once; `state_write` may replace what another
+    /// one has written, if nothing uses that later.
     #[error("state `{0}` is used after it was written")]
     StateOrder(String),
     /// State is not used where the number of executions is data-dependent or hidden.
@@ -107,7 +108,27 @@ struct Checker<'a> {
     path: Vec<String>,
     indices: Vec<&'a str>,
     in_scan: bool,
-    written: Vec<&'a str>,
+    /// States that were changed, and how.
+    written: Vec<(&'a str, Access)>,
+}
+
+/// What an op does with a state.
+#[derive(Clone, Copy, PartialEq)]
+enum Access {
+    Read,
+    Update,
+    Write,
+}
+
+/// The state that a node writes although what an earlier one wrote to it is used later.
+fn overwritten(region: &Region, at: usize) -> Option<&str> {
+    let Op::StateWrite(write) = &region.nodes[at].op else { return None };
+    let is_same = |node: &&Node| matches!(&node.op, Op::StateWrite(other) if other.state == write.state);
+    let is_used = |value: &ValueId| {
+        region.results.contains(value) || region.nodes[at + 1..].iter().any(|node| node.operands.contains(value))
+    };
+    let is_lost = region.nodes[..at].iter().filter(is_same).any(|node| node.results.iter().any(is_used));
+    is_lost.then_some(write.state.as_str())
 }
 
 impl<'a> Checker<'a> {
@@ -131,6 +152,9 @@ impl<'a> Checker<'a> {
                 return Err(self.error(Rule::RecordedType { recorded, derived }));
             }
             self.op(&node.op, &recorded)?;
+            if let Some(state) = overwritten(region, i) {
+                return Err(self.error(Rule::StateOrder(state.to_owned())));
+            }
             self.define(&node.results, &mut defined)?;
             self.path.pop();
         }
@@ -157,9 +181,9 @@ impl<'a> Checker<'a> {
                 self.template(&p.name)?;
                 self.indices.truncate(self.indices.len() - usize::from(p.stack.is_some()));
             }
-            Op::StateRead(s) => self.state(&s.state, &results[0], false)?,
-            Op::StateUpdate(s) => self.state(&s.state, &results[0], true)?,
-            Op::StateWrite(s) => self.state(&s.state, &results[0], true)?,
+            Op::StateRead(s) => self.state(&s.state, &results[0], Access::Read)?,
+            Op::StateUpdate(s) => self.state(&s.state, &results[0], Access::Update)?,
+            Op::StateWrite(s) => self.state(&s.state, &results[0], Access::Write)?,
             Op::Repeat(r) => {
                 self.indices.push(&r.index);
                 self.region(&r.body)?;
@@ -184,7 +208,7 @@ impl<'a> Checker<'a> {
         template::expand(name, &known).map(drop).map_err(|e| self.error(e))
     }
 
-    fn state(&mut self, name: &'a str, ty: &Type, writes: bool) -> Result<(), VerifyError> {
+    fn state(&mut self, name: &'a str, ty: &Type, access: Access) -> Result<(), VerifyError> {
         self.template(name)?;
         if self.in_scan {
             return Err(self.error(Rule::StateInScan));
@@ -192,11 +216,12 @@ impl<'a> Checker<'a> {
         if !self.entry.states.iter().any(|s| s.name == name && s.ty == *ty) {
             return Err(self.error(Rule::State(name.to_owned())));
         }
-        if self.written.contains(&name) {
+        let before = self.written.iter().rev().find(|(written, _)| *written == name).map(|&(_, access)| access);
+        if before.is_some_and(|before| (before, access) != (Access::Write, Access::Write)) {
             return Err(self.error(Rule::StateOrder(name.to_owned())));
         }
-        if writes {
-            self.written.push(name);
+        if access != Access::Read {
+            self.written.push((name, access));
         }
         Ok(())
     }

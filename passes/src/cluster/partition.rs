@@ -113,7 +113,8 @@ impl<'a> Partition<'a> {
     }
 }
 
-/// Pairs of nodes that use a state's old value and then write it, so that it can be written in place.
+/// Pairs of nodes that use what a state holds, read or written before, and then write it, so that it can be written in
+/// place.
 fn state_order(chains: &Chains<'_>) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     let mut reads: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -123,6 +124,8 @@ fn state_order(chains: &Chains<'_>) -> Vec<(usize, usize)> {
             Op::StateUpdate(StateUpdate { state, .. }) | Op::StateWrite(StateWrite { state }) => {
                 let users = reads.get(state.as_str()).into_iter().flatten();
                 pairs.extend(users.filter(|&&user| user != i).map(|&user| (user, i)));
+                // Users of what is written here come before the next write, not before this one.
+                reads.insert(state, old_value_users(chains, i));
             }
             _ => {}
         }
