@@ -21,7 +21,7 @@ impl<'a> Oracle<'a> {
         Oracle { model, checkpoint, states: HashMap::new() }
     }
 
-    /// Runs an entry on inputs by name; missing token types are zeros.
+    /// Runs an entry on inputs by name; missing token types are zeros, a missing mask ones.
     pub fn run(
         &mut self,
         entry: &str,
@@ -32,9 +32,12 @@ impl<'a> Oracle<'a> {
         let source = self.states.get("source_mask").map(|mask| ("e".to_owned(), mask.shape[1]));
         let entry = self.model.module.entry(entry).expect("the model has the entry");
         let ids = inputs("input_ids");
-        let zeros = || Tensor::from_fn(DType::I32, &ids.as_ref().expect("a test gives token ids").shape, |_| 0.0);
+        let missing = |name: &str| {
+            let value = f64::from(u8::from(name == "attention_mask"));
+            Tensor::from_fn(DType::I32, &ids.as_ref().expect("a test gives token ids").shape, |_| value)
+        };
         let arguments: Vec<Tensor> =
-            entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(zeros)).collect();
+            entry.body.argument_names.iter().map(|name| inputs(name).unwrap_or_else(|| missing(name))).collect();
         let params = |name: &str| self.checkpoint.tensor(name);
         let binding: Binding = source.into_iter().chain([("c".to_owned(), capacity)]).collect();
         let results = run_entry(entry, &arguments, &binding, &params, &mut self.states).expect("the entry runs");
