@@ -3,10 +3,11 @@
 
 use std::sync::Mutex;
 
-use castiron_runtime::cpu::attention::{Attention, Elements, Strided};
+use castiron_runtime::cpu::attention::{Attention, Elements};
 use castiron_runtime::cpu::peaks::Peaks;
 use castiron_runtime::cpu::pool::Pool;
 use castiron_runtime::cpu::scratch::Scratch;
+use castiron_runtime::cpu::strided::Strided;
 use half::f16;
 
 use crate::support::{median, noise};

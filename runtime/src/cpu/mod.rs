@@ -12,3 +12,4 @@ pub mod recurrence;
 pub mod row;
 pub mod scratch;
 pub mod simd;
+pub mod strided;

@@ -1,10 +1,9 @@
 //! Snapshots: all states of a session, to go on from there later, or more than once.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use castiron_ir::DType;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{RunError, Session};
 use crate::tensor::{Tensor, TensorRef};
@@ -101,7 +100,7 @@ impl Snapshot {
         let mut tensors = Vec::new();
         for (name, instances) in &self.states {
             for (i, tensor) in instances.iter().enumerate() {
-                tensors.push((format!("{name}{INSTANCE}{i}"), Stored::new(tensor.view())?));
+                tensors.push((format!("{name}{INSTANCE}{i}"), stored(tensor.view())?));
             }
         }
         Ok(safetensors::serialize(tensors, Some(metadata))?)
@@ -164,31 +163,8 @@ fn dtype(stored: Dtype) -> Option<DType> {
     DTYPES.iter().find(|(_, other)| *other == stored).map(|&(dtype, _)| dtype)
 }
 
-/// A tensor on its way into a file.
-struct Stored<'a> {
-    dtype: Dtype,
-    tensor: TensorRef<'a>,
-}
-
-impl<'a> Stored<'a> {
-    fn new(tensor: TensorRef<'a>) -> Result<Stored<'a>, SnapshotError> {
-        let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype()).map(|&(_, stored)| stored);
-        let unknown = || SnapshotError::Content(format!("a state of {}", tensor.dtype()));
-        Ok(Stored { dtype: dtype.ok_or_else(unknown)?, tensor })
-    }
-}
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        self.tensor.shape()
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.tensor.bytes().into()
-    }
-    fn data_len(&self) -> usize {
-        self.tensor.bytes().len()
-    }
+fn stored(tensor: TensorRef<'_>) -> Result<TensorView<'_>, SnapshotError> {
+    let found = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype());
+    let (_, dtype) = found.ok_or_else(|| SnapshotError::Content(format!("a state of {}", tensor.dtype())))?;
+    Ok(TensorView::new(*dtype, tensor.shape().to_vec(), tensor.bytes())?)
 }

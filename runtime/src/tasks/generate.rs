@@ -384,20 +384,18 @@ impl Scores {
         takes: impl Fn(usize) -> bool,
     ) -> Result<(), TaskError> {
         let rows = [shape[0]];
-        let inputs = [
+        let [takes_length, takes_count] = self.takes;
+        let mut inputs = [
             ("input_ids", TensorRef::i32(&shape, ids)?),
             ("past", TensorRef::i32(&rows, past)?),
             ("last", TensorRef::i32(&rows, last)?),
             (LENGTH, TensorRef::i32(&rows, length)?),
             (COUNT, TensorRef::i32(&rows, count)?),
         ];
-        let without_length = [inputs[0], inputs[1], inputs[2], inputs[4]];
-        let inputs = match self.takes {
-            [true, true] => &inputs[..],
-            [true, false] => &inputs[..4],
-            [false, true] => &without_length[..],
-            [false, false] => &inputs[..3],
-        };
+        if !takes_length {
+            inputs.swap(3, 4);
+        }
+        let inputs = &inputs[..3 + usize::from(takes_length) + usize::from(takes_count)];
         let name = self.basis.output();
         let output = session.run_for(STEP, inputs, &[name])?.get(name).ok_or(missing(name))?;
         let is_kept = match self.basis {

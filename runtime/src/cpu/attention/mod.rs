@@ -42,24 +42,10 @@ use super::isa::Isa;
 use super::live::Live;
 use super::pool::Worker;
 use super::scratch::Scratch;
+use super::strided::Strided;
 use plan::Plan;
 use state::State;
 use tile::{Room, Tile};
-
-/// An operand: its first element, and how many elements apart the indices of each axis are.
-#[derive(Clone, Copy, Debug)]
-pub struct Strided<P, const N: usize> {
-    /// The first element.
-    pub at: P,
-    /// Elements from one index to the next; 0 repeats.
-    pub strides: [usize; N],
-}
-
-impl<P, const N: usize> Strided<P, N> {
-    fn offset(&self, index: [usize; N]) -> usize {
-        self.strides.iter().zip(index).map(|(stride, i)| stride * i).sum()
-    }
-}
 
 /// Keys or values in memory.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use super::run::Run;
 use super::scan::ScanKernel;
 use super::top_k::TopKKernel;
 use super::work::{Index, RowWork};
-use crate::cpu::attention::{Attention, Elements, Strided};
+use crate::cpu::attention::{Attention, Elements};
 use crate::cpu::isa::Isa;
 use crate::cpu::live::Live;
 use crate::cpu::matmul::batched::{Batched, Operand};
@@ -21,6 +21,7 @@ use crate::cpu::matmul::stacked::Stacked;
 use crate::cpu::matmul::{Matmul, Rows, Tile};
 use crate::cpu::pool::share;
 use crate::cpu::scratch::Scratch;
+use crate::cpu::strided::Strided;
 use crate::weights::{Encoding, PackedMatrix};
 
 /// Fewest elements that are worth another thread.
@@ -133,8 +134,18 @@ pub(super) struct ProductKernel {
     pub epilogue: RowWork,
 }
 
-/// An operand of attention.
+/// An operand of a kernel that takes pointers with strides.
 pub(super) type Span<const N: usize> = (Address, [usize; N]);
+
+/// An operand that is read, in the memory of a run.
+pub(super) fn read<T, const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*const T, N> {
+    Strided { at: span.0.pointer(run).cast::<T>().cast_const(), strides: span.1 }
+}
+
+/// An operand that is written, in the memory of a run.
+pub(super) fn write<T, const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*mut T, N> {
+    Strided { at: span.0.pointer(run).cast::<T>(), strides: span.1 }
+}
 
 /// Keys or values of attention.
 #[derive(Debug)]
@@ -396,9 +407,6 @@ impl ProductKernel {
 
 impl AttentionKernel {
     unsafe fn execute(&self, run: &Run<'_>, memory: &mut WorkerMemory) {
-        fn read<T, const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*const T, N> {
-            Strided { at: span.0.pointer(run).cast::<T>().cast_const(), strides: span.1 }
-        }
         let attention = Attention {
             isa: self.isa,
             extents: self.extents,
@@ -406,7 +414,7 @@ impl AttentionKernel {
             k: self.k.elements(run),
             v: self.v.elements(run),
             scales: self.scales.as_ref().map(|scales| scales.each_ref().map(|span| read(run, span))),
-            out: Strided { at: self.out.0.pointer(run).cast(), strides: self.out.1 },
+            out: write(run, &self.out),
             past: self.past.as_ref().map(|span| read(run, span)),
             mask: self.mask.as_ref().map(|span| read(run, span)),
             bias: self.bias.as_ref().map(|span| read(run, span)),

@@ -1,10 +1,10 @@
 //! Recurrences that have kernels, bound to memory.
 #![allow(unsafe_code)] // Kernels take pointers; binding has checked where they point.
 
-use super::kernels::{Span, WorkerMemory};
+use super::kernels::{Span, WorkerMemory, read, write};
 use super::run::Run;
 use crate::cpu::isa::Isa;
-use crate::cpu::recurrence::{LinearAttention, SelectiveScan, Strided};
+use crate::cpu::recurrence::{LinearAttention, SelectiveScan};
 
 /// Linear attention.
 #[derive(Debug)]
@@ -31,14 +31,6 @@ pub(super) struct SelectiveScanKernel {
     pub sequences: [Span<3>; 4],
     pub a: Span<2>,
     pub out: Span<3>,
-}
-
-fn read<const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*const f32, N> {
-    Strided { at: span.0.pointer(run).cast::<f32>().cast_const(), strides: span.1 }
-}
-
-fn write<const N: usize>(run: &Run<'_>, span: &Span<N>) -> Strided<*mut f32, N> {
-    Strided { at: span.0.pointer(run).cast::<f32>(), strides: span.1 }
 }
 
 impl LinearAttentionKernel {

@@ -7,11 +7,11 @@
 
 use std::ops::Range;
 
-use super::Strided;
 use crate::cpu::isa::Isa;
 use crate::cpu::pool::{Worker, share};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::{Kernel, MOST_LANES, Simd};
+use crate::cpu::strided::Strided;
 
 /// Most vectors of a block.
 const MOST_VECTORS: usize = 4;

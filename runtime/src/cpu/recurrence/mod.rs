@@ -2,8 +2,7 @@
 //! walks through time.
 //!
 //! ```text
-//!   mod.rs         operands; how columns are shared     linear.rs     linear attention
-//!                                                       selective.rs  selective scan
+//!   linear.rs      linear attention     selective.rs   selective scan
 //! ```
 //!
 //! Nothing is approximated and no decay is divided by, as the chunked forms do: products of decays underflow
@@ -16,24 +15,3 @@ mod selective;
 
 pub use linear::LinearAttention;
 pub use selective::SelectiveScan;
-
-/// An operand: its first element, and how many elements apart the indices of each axis are.
-#[derive(Clone, Copy, Debug)]
-pub struct Strided<P, const N: usize> {
-    /// The first element.
-    pub at: P,
-    /// Elements from one index to the next; 0 repeats.
-    pub strides: [usize; N],
-}
-
-impl<const N: usize> Strided<*const f32, N> {
-    fn element(&self, index: [usize; N]) -> *const f32 {
-        self.at.wrapping_add(self.strides.iter().zip(index).map(|(stride, i)| stride * i).sum())
-    }
-}
-
-impl<const N: usize> Strided<*mut f32, N> {
-    fn element(&self, index: [usize; N]) -> *mut f32 {
-        self.at.wrapping_add(self.strides.iter().zip(index).map(|(stride, i)| stride * i).sum())
-    }
-}

@@ -3,11 +3,11 @@
 //! A vector holds neighbouring numbers of a channel's state. Time goes in blocks, so that what sixteen
 //! neighbouring channels read and write is in the first cache while all of them are walked.
 
-use super::Strided;
 use crate::cpu::isa::Isa;
 use crate::cpu::pool::{Worker, share};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::simd::{Kernel, MOST_LANES, Simd, exp};
+use crate::cpu::strided::Strided;
 
 /// Channels that one thread takes together: a cache line of each token.
 const CHANNELS: usize = 16;

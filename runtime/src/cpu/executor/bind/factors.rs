@@ -55,7 +55,8 @@ impl Binder<'_> {
         Ok(Factor { address: self.element(&view), batch: batch.into(), stride: *stride, step: *step })
     }
 
-    fn plain(&mut self, view: FlatView, extents: &[usize], label: &str) -> Result<FlatView, BindFault> {
+    /// An operand in f32, copied if it is not.
+    pub(super) fn plain(&mut self, view: FlatView, extents: &[usize], label: &str) -> Result<FlatView, BindFault> {
         if view.is_plain(DType::F32) { Ok(view) } else { self.copied(view, extents, label) }
     }
 

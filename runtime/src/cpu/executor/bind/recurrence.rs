@@ -25,6 +25,10 @@ impl Over {
         let last = self.extents.len() - 1;
         self.view.is_plain(DType::F32) && (self.extents[last] == 1 || self.view.strides[last] == 1)
     }
+
+    fn span<'a>(&'a self, name: &'a str) -> Span<'a> {
+        Span { name, view: &self.view, extents: &self.extents, in_place: false }
+    }
 }
 
 impl Binder<'_> {
@@ -43,7 +47,8 @@ impl Binder<'_> {
             let extents = over(axes);
             operands.push(Over { view: self.resolver.view(&format!("operand {i}"), view, &extents)?, extents });
         }
-        self.check_recurrence(&operands, [&state, &out])?;
+        let reads: Vec<Span<'_>> = operands.iter().map(|over| over.span("an operand")).collect();
+        hazard::check(&reads, &[state.span("the state"), out.span("the result")])?;
         [&state, &out].into_iter().chain(&operands).for_each(|over| self.touch(&over.view, &over.extents));
         let kernel = match fused.kind {
             RecurrenceKind::LinearAttention { delta, before, .. } => {
@@ -54,16 +59,6 @@ impl Binder<'_> {
         let origin = self.origin_of(label, Vec::new());
         self.push(kernel, origin);
         Ok(true)
-    }
-
-    fn check_recurrence(&self, operands: &[Over], results: [&Over; 2]) -> Result<(), BindFault> {
-        let span = |name| move |over: &Over| (name, over.view.clone(), over.extents.clone());
-        let reads: Vec<_> = operands.iter().map(span("an operand")).collect();
-        let writes = [span("the state")(results[0]), span("the result")(results[1])];
-        fn spans<'a>(of: &'a [(&'a str, FlatView, Vec<usize>)]) -> Vec<Span<'a>> {
-            of.iter().map(|(name, view, extents)| Span { name, view, extents, in_place: false }).collect()
-        }
-        hazard::check(&spans(&reads), &spans(&writes))
     }
 
     fn linear_attention(
@@ -130,13 +125,10 @@ impl Binder<'_> {
 
     /// An operand in f32, copied if its elements have to be neighbours and are not.
     fn sequence<const N: usize>(&mut self, over: Over, dense: bool, label: &str) -> Result<Place<N>, BindFault> {
-        let Over { view, extents } = if over.view.is_plain(DType::F32) && (!dense || over.is_dense()) {
-            over
-        } else {
-            let Over { view, extents } = over;
-            Over { view: self.copied(view, &extents, label)?, extents }
-        };
-        Ok(self.place(&Over { view, extents }))
+        let is_apart = dense && !over.is_dense();
+        let Over { view, extents } = over;
+        let view = if is_apart { self.copied(view, &extents, label)? } else { self.plain(view, &extents, label)? };
+        Ok((self.element(&view), fixed(&view)))
     }
 
     fn place<const N: usize>(&self, over: &Over) -> Place<N> {
