@@ -14,8 +14,8 @@ use castiron_ir::op::{Binary, BinaryOp, Constant, Op, Reduce};
 use castiron_ir::{BuildError, DType, Node, OpDef, Region, Type, Value, ValueId};
 
 use crate::chains::Chains;
-use crate::rewrite::rebuild;
-use crate::{canonicalize, cse};
+use crate::rewrite::{each_region, rebuild};
+use crate::{canonicalize, cse, dce};
 
 /// An op from the values of its placeholders.
 type MakeOp = Box<dyn Fn(&[f64]) -> Op>;
@@ -99,17 +99,18 @@ impl Form {
 
 /// Expansions in canonical form, kept by op and operand types: layers ask for the same ones.
 #[derive(Default)]
-struct Definitions(HashMap<String, Option<Rc<Region>>>);
+pub(crate) struct Definitions(HashMap<String, Option<Rc<Region>>>);
 
 impl Definitions {
     /// The definition of an op; `None` when it does not take such operands.
-    fn get(&mut self, op: &Op, operands: &[Type]) -> Option<Rc<Region>> {
+    pub(crate) fn get(&mut self, op: &Op, operands: &[Type]) -> Option<Rc<Region>> {
         let mut key = op.name().to_owned();
         op.print_attributes(&mut key);
         operands.iter().for_each(|ty| key.push_str(&format!(" {ty}")));
         let make = || {
             let plain = expansion(op.as_fused()?, operands).ok()?;
-            cse::run(&canonicalize::run(&plain).ok()?).ok().map(Rc::new)
+            let tidy = |region: &Region| dce::sweep(&cse::run(&canonicalize::run(region)?)?);
+            each_region(&plain, &|_| true, &tidy).ok().map(Rc::new)
         };
         self.0.entry(key).or_insert_with(make).clone()
     }
