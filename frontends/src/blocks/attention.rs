@@ -3,7 +3,7 @@
 use castiron_ir::Value;
 use castiron_ir::op::{self, Rope};
 
-use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, RelativeBias, Size};
+use super::{Disentangled, Latent, LinearKind, ModelBuilder, Norm, RelativeBias, RotaryTables, Size};
 
 /// Names of the layers that give queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,13 +131,19 @@ impl ModelBuilder<'_> {
         m.output(&gate.iter().fold(mixed, |mixed, gate| mixed * gate.sigmoid()), attention)
     }
 
+    /// The rotary table of that number; without one the entry fails.
+    pub(super) fn angles(&self, table: usize) -> Option<&RotaryTables> {
+        let angles = self.context.rotary.get(table);
+        if angles.is_none() {
+            self.builder.fail("attention", format!("there is no rotary table {table}"));
+        }
+        angles
+    }
+
     /// Queries `[b, s, g, r, d]` and keys `[b, s, g, d]` turned by their positions.
     pub(super) fn rotated(&self, [q, k]: [Value; 2], attention: &Attention) -> [Value; 2] {
         let Some(table) = attention.rotary else { return [q, k] };
-        let Some(angles) = self.context.rotary.get(table) else {
-            self.builder.fail("attention", format!("there is no rotary table {table}"));
-            return [q, k];
-        };
+        let Some(angles) = self.angles(table) else { return [q, k] };
         let of_keys = angles.without_group();
         let rope = Rope { interleaved: angles.interleaved };
         let q = self.expand("rope", &rope, &[&q, &angles.cos, &angles.sin]);

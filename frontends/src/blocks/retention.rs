@@ -55,8 +55,6 @@ pub enum HeadDecay {
 pub enum FeatureMap {
     /// One that is an op.
     Unary(UnaryOp),
-    /// `relu(x)²`
-    SquaredRelu,
     /// `ln σ(x)`
     LogSigmoid,
 }
@@ -65,10 +63,6 @@ impl FeatureMap {
     fn of(self, x: &Value) -> Value {
         match self {
             FeatureMap::Unary(op) => x.unary(op),
-            FeatureMap::SquaredRelu => {
-                let x = x.unary(UnaryOp::Relu);
-                &x * &x
-            }
             FeatureMap::LogSigmoid => log_sigmoid(x),
         }
     }
@@ -138,11 +132,7 @@ impl ModelBuilder<'_> {
 
     /// Heads `[b, s, g, r, d]` turned by their positions, if a table is named.
     fn turned(&self, x: Value, table: Option<usize>) -> Value {
-        let Some(table) = table else { return x };
-        let Some(angles) = self.context.rotary.get(table) else {
-            self.builder.fail("retention", format!("there is no rotary table {table}"));
-            return x;
-        };
+        let Some(angles) = table.and_then(|table| self.angles(table)) else { return x };
         self.expand("rope", &Rope { interleaved: angles.interleaved }, &[&x, &angles.cos, &angles.sin])
     }
 }

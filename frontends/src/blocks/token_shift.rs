@@ -90,8 +90,8 @@ impl ModelBuilder<'_> {
         let (x, difference) = m.with_difference("feed_forward.shift", x);
         let mixed = |mix| &x + &difference * m.mix(mix, width);
         let layer = |name, x: &Value, widths| m.linear(name, x, widths, LinearKind::PLAIN);
-        let inner = layer(mix.layers[0], &mixed(mix.mix), [width, &mix.inner]).unary(UnaryOp::Relu);
-        let value = layer(mix.layers[1], &(&inner * &inner), [&mix.inner, width]);
+        let inner = layer(mix.layers[0], &mixed(mix.mix), [width, &mix.inner]).unary(UnaryOp::Relu2);
+        let value = layer(mix.layers[1], &inner, [&mix.inner, width]);
         match mix.receptance {
             Some((name, of_gate)) => value * layer(name, &mixed(of_gate), [width, width]).sigmoid(),
             None => value,

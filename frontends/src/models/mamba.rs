@@ -34,9 +34,9 @@ fn read(request: &Request<'_>, inner_norms: Option<InnerNorms>) -> Result<Decode
     let mamba = Mamba {
         width: width.clone(),
         inner: inner(request, &width)?,
-        state: config.size("state_size")?.map_or_else(|| Size::new(16, "state_size"), |n| Size::new(n, "state_size")),
+        state: config.extent_or("state_size", 16)?,
         rank: rank(request, "time_step_rank", &width)?,
-        taps: Size::new(config.size("conv_kernel")?.unwrap_or(4), "conv_kernel"),
+        taps: config.extent_or("conv_kernel", 4)?,
         activation: config.activation("hidden_act", "silu")?,
         conv_bias: config.flag("use_conv_bias", true)?,
         linear: LinearKind::with_bias(config.flag("use_bias", false)?),

@@ -105,8 +105,8 @@ fn read(request: &Request<'_>, kind: &Kind) -> Result<Decoder, ModelError> {
 fn feature_map(config: &ConfigReader<'_>, kind: &Kind) -> Result<Option<FeatureMap>, ConfigError> {
     let Some(name) = config.text("feature_map")? else { return Ok(None) };
     let op = match (name, kind.gated) {
-        ("relu2", false) | ("sqrelu", true) => return Ok(Some(FeatureMap::SquaredRelu)),
         ("logsigmoid", true) => return Ok(Some(FeatureMap::LogSigmoid)),
+        ("sqrelu", true) => UnaryOp::Relu2,
         ("gelu", true) => UnaryOp::GeluTanh,
         ("relu" | "sigmoid" | "silu" | "swish", true) | (_, false) => config.activation_of("feature_map", name)?,
         _ => {
