@@ -107,3 +107,14 @@ class SafetensorsCase(Case):
         if report["missing_keys"] or report["mismatched_keys"]:
             raise ValueError(f"{self.name}: transformers does not find {report}")
         return with_steady_routing(model.eval())
+
+
+def family(prefix: str, stem: str, shared: Config, **of_all) -> Callable[..., SafetensorsCase]:
+    """Makes the cases of one family: model classes begin with `stem`, configs with `shared`; `of_all` says what else
+    all cases have."""
+
+    def make(name: str, head: str = "ForCausalLM", case: type = SafetensorsCase, **fields) -> SafetensorsCase:
+        config = shared | fields.pop("config", {})
+        return case(name=f"{prefix}-{name}", model=stem + head, config=config, **of_all, **fields)
+
+    return make

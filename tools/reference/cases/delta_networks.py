@@ -5,7 +5,7 @@ What a head reads of its state is normalised, however small it is. Epsilons are 
 
 import torch
 
-from safetensors_case import SafetensorsCase
+from safetensors_case import family
 
 SMALL = dict(
     vocab_size=67,
@@ -36,16 +36,6 @@ CALM = LASTING | {"q_norm": 0.2, "k_norm": 0.2, "layernorm": 0.3, "model.norm": 
 """Factors that also keep down the weights of norms that one is added to, which would magnify rounding."""
 
 
-def family(prefix: str, stem: str, small: dict, factors: dict[str, float] = LASTING):
-    """Makes the cases of one family: model classes begin with `stem`."""
-
-    def make(name: str, head: str = "ForCausalLM", **fields) -> SafetensorsCase:
-        config = small | fields.pop("config", {})
-        return SafetensorsCase(name=f"{prefix}-{name}", model=stem + head, config=config, factors=factors, **fields)
-
-    return make
-
-
 def by_interval(config: dict) -> dict:
     """The keys that checkpoints of Qwen3-Next have instead of newer ones."""
     config = {key: value for key, value in config.items() if key not in ("layer_types", "rope_parameters")}
@@ -57,9 +47,9 @@ def with_unused(tensors: dict) -> dict:
     return tensors | {name: torch.ones(3, 5) for name in ("mtp.fc.weight", "model.visual.pos_embed.weight")}
 
 
-qwen3_next = family("qwen3-next", "Qwen3Next", DENSE | EXPERTS, CALM)
-qwen3_5 = family("qwen3-5", "Qwen3_5", DENSE, CALM)
-qwen3_5_moe = family("qwen3-5-moe", "Qwen3_5Moe", SMALL | EXPERTS, CALM)
+qwen3_next = family("qwen3-next", "Qwen3Next", DENSE | EXPERTS, factors=CALM)
+qwen3_5 = family("qwen3-5", "Qwen3_5", DENSE, factors=CALM)
+qwen3_5_moe = family("qwen3-5-moe", "Qwen3_5Moe", SMALL | EXPERTS, factors=CALM)
 
 QWEN3_NEXT = [
     qwen3_next("plain", lengths=(13, 7, 1), padding="left"),
@@ -136,7 +126,7 @@ OLMO = dict(
     eos_token_id=None,
     pad_token_id=0,
 )
-olmo_hybrid = family("olmo-hybrid", "OlmoHybrid", OLMO)
+olmo_hybrid = family("olmo-hybrid", "OlmoHybrid", OLMO, factors=LASTING)
 
 OLMO_HYBRID = [
     olmo_hybrid("plain", lengths=(13, 7, 1), padding="left"),
@@ -188,7 +178,7 @@ KIMI = dict(
     eos_token_id=None,
     pad_token_id=0,
 )
-kimi_linear = family("kimi-linear", "KimiLinear", KIMI)
+kimi_linear = family("kimi-linear", "KimiLinear", KIMI, factors=LASTING)
 
 
 def by_lists(config: dict) -> dict:

@@ -3,21 +3,11 @@
 import torch
 
 from cases.descendants import CLASSES, WINDOW
-from safetensors_case import SafetensorsCase, Tensors
+from safetensors_case import Tensors, family
 
 ENDS = dict(vocab_size=67, bos_token_id=None, eos_token_id=None, pad_token_id=None)
 SMALL = ENDS | dict(hidden_size=48, num_attention_heads=3, num_hidden_layers=2)
 GPT2 = ENDS | dict(n_embd=48, n_head=3, n_layer=2, n_inner=52, n_positions=47)
-
-
-def family(prefix: str, stem: str, shared: dict):
-    """Makes the cases of one family: model classes begin with `stem`."""
-
-    def make(name: str, head: str = "ForCausalLM", **fields) -> SafetensorsCase:
-        config = shared | fields.pop("config", {})
-        return SafetensorsCase(name=f"{prefix}-{name}", model=stem + head, config=config, **fields)
-
-    return make
 
 
 def older_names(tensors: Tensors) -> Tensors:

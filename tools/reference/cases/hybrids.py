@@ -1,6 +1,6 @@
 """Mamba-2, and the models that mix state spaces with attention: Bamba, Jamba, Granite 4, Falcon-H1, Nemotron-H."""
 
-from safetensors_case import SafetensorsCase
+from safetensors_case import family
 
 TOKENS = dict(vocab_size=67, bos_token_id=None, eos_token_id=None, pad_token_id=0)
 HEADS = dict(
@@ -13,16 +13,6 @@ HEADS = dict(
     max_position_embeddings=64,
 )
 BAMBA = dict(mamba_n_heads=6, mamba_d_head="auto", mamba_n_groups=2, mamba_d_state=7, mamba_chunk_size=4)
-
-
-def family(prefix: str, stem: str, small: dict, **of_all):
-    """Makes the cases of one family: model classes begin with `stem`; `of_all` says what else all cases have."""
-
-    def make(name: str, head: str = "ForCausalLM", **fields) -> SafetensorsCase:
-        config = small | fields.pop("config", {})
-        return SafetensorsCase(name=f"{prefix}-{name}", model=stem + head, config=config, **of_all, **fields)
-
-    return make
 
 
 mamba2 = family(

@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import transformers
 
-from safetensors_case import SafetensorsCase
+from safetensors_case import SafetensorsCase, family
 
 SMALL = dict(
     vocab_size=67,
@@ -15,69 +15,72 @@ SMALL = dict(
     bos_token_id=None,
     eos_token_id=None,
 )
-
-
-def family(prefix: str, stem: str, beams: bool = True, **sizes):
-    """Makes the cases of one family: model classes begin with `stem`."""
-
-    def make(name: str, head: str = "ForCausalLM", case=SafetensorsCase, **fields) -> SafetensorsCase:
-        config = SMALL | sizes | fields.pop("config", {})
-        return case(name=f"{prefix}-{name}", model=stem + head, beams=beams, config=config, **fields)
-
-    return make
-
-
 CONV, FULL = "conv", "full_attention"
 GROUPED = dict(num_attention_heads=6, num_key_value_heads=2)
 
-lfm2 = family("lfm2", "Lfm2", **GROUPED, intermediate_size=36, block_multiple_of=10, layer_types=[CONV, CONV, FULL])
+lfm2 = family(
+    "lfm2",
+    "Lfm2",
+    SMALL | GROUPED | dict(intermediate_size=36, block_multiple_of=10, layer_types=[CONV, CONV, FULL]),
+)
 lfm2_moe = family(
     "lfm2-moe",
     "Lfm2Moe",
-    **GROUPED,
-    intermediate_size=20,
-    moe_intermediate_size=14,
-    num_dense_layers=1,
-    num_experts=5,
-    num_experts_per_tok=2,
-    layer_types=[CONV, FULL, CONV],
+    SMALL | GROUPED
+    | dict(
+        intermediate_size=20,
+        moe_intermediate_size=14,
+        num_dense_layers=1,
+        num_experts=5,
+        num_experts_per_tok=2,
+        layer_types=[CONV, FULL, CONV],
+    ),
 )
 
 recurrent_gemma = family(
     "recurrent-gemma",
     "RecurrentGemma",
+    SMALL
+    | dict(
+        hidden_size=30,
+        intermediate_size=40,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=12,
+        attention_window_size=5,
+        block_types=["recurrent", "attention"],
+        num_hidden_layers=2,
+    ),
     beams=False,
-    hidden_size=30,
-    intermediate_size=40,
-    num_attention_heads=3,
-    num_key_value_heads=1,
-    head_dim=12,
-    attention_window_size=5,
-    block_types=["recurrent", "attention"],
-    num_hidden_layers=2,
 )
 minimax = family(
     "minimax",
     "MiniMax",
+    SMALL
+    | dict(
+        intermediate_size=14,
+        num_local_experts=4,
+        block_size=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["linear_attention", "linear_attention", FULL],
+    ),
     beams=False,
-    intermediate_size=14,
-    num_local_experts=4,
-    block_size=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    layer_types=["linear_attention", "linear_attention", FULL],
 )
 xlstm = family(
     "xlstm",
     "xLSTM",
+    SMALL
+    | dict(
+        hidden_size=16,
+        num_heads=4,
+        qk_dim_factor=4.0,
+        v_dim_factor=4.0,
+        ffn_round_up_to_multiple_of=6,
+        num_hidden_layers=2,
+        chunk_size=4,
+    ),
     beams=False,
-    hidden_size=16,
-    num_heads=4,
-    qk_dim_factor=4.0,
-    v_dim_factor=4.0,
-    ffn_round_up_to_multiple_of=6,
-    num_hidden_layers=2,
-    chunk_size=4,
 )
 
 

@@ -1,6 +1,6 @@
 """Selective state spaces: Mamba and Falcon-Mamba."""
 
-from safetensors_case import SafetensorsCase
+from safetensors_case import family
 
 SMALL = dict(
     vocab_size=67,
@@ -13,18 +13,8 @@ SMALL = dict(
 )
 
 
-def family(prefix: str, stem: str):
-    """Makes the cases of one family: model classes begin with `stem`."""
-
-    def make(name: str, head: str = "ForCausalLM", **fields) -> SafetensorsCase:
-        config = SMALL | fields.pop("config", {})
-        return SafetensorsCase(name=f"{prefix}-{name}", model=stem + head, config=config, **fields)
-
-    return make
-
-
-mamba = family("mamba", "Mamba")
-falcon = family("falcon-mamba", "FalconMamba")
+mamba = family("mamba", "Mamba", SMALL)
+falcon = family("falcon-mamba", "FalconMamba", SMALL)
 
 CASES = [
     mamba("plain", lengths=(13, 7, 1)),
